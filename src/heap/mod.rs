@@ -1,0 +1,28 @@
+//! Objects and the memory they live in: what a reference, a slot, a header and a layout are.
+//!
+//! Plain Rust: nothing here knows Cranelift, a stack frame, or which collector runs. Every word of
+//! the heap is read and written through [`Slot`] (references) and [`header`] (header words).
+
+pub mod allocation;
+pub mod gc_ref;
+pub mod header;
+pub mod layout;
+pub mod observer;
+pub mod options;
+pub mod prefetch;
+pub mod roots;
+pub mod slot;
+pub mod space;
+
+pub use allocation::AllocationBuffer;
+pub use gc_ref::GcRef;
+pub use header::{Header, HeaderWord};
+pub use layout::{ArrayLayout, Field, LayoutError, LayoutId, Layouts, Record, RefField};
+pub use observer::{Cycle, Observer, Phase};
+pub use options::{GRANULE, HeapError, HeapOptions};
+pub use roots::{Roots, RootsVisited};
+pub use slot::Slot;
+pub use space::Space;
+
+/// Bytes in a word: the size of a reference, a header, and the alignment of every object.
+pub const WORD: usize = 8;

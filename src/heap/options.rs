@@ -1,0 +1,53 @@
+//! How much memory a collector gets.
+
+use thiserror::Error;
+
+/// Heap sizes are multiples of this, whatever the page size: counts are the same on every machine.
+pub const GRANULE: usize = 64 * 1024;
+
+/// The size of a heap, and whether its pages are touched beforehand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeapOptions {
+    /// Everything that the collector uses for objects: both semispaces, side tables, mark stack.
+    /// Rounded down to a multiple of [`GRANULE`].
+    pub bytes: usize,
+    /// Touch every page when the heap is made, so that no page fault is timed later.
+    pub prefault: bool,
+}
+
+impl HeapOptions {
+    /// A heap of `bytes`, whose pages are touched as they are first used.
+    pub fn new(bytes: usize) -> Self {
+        Self { bytes, prefault: false }
+    }
+
+    /// The heap's size in whole granules.
+    ///
+    /// # Errors
+    /// [`HeapError::TooSmall`] if that is none.
+    pub fn granular_bytes(&self) -> Result<usize, HeapError> {
+        match self.bytes / GRANULE * GRANULE {
+            0 => Err(HeapError::TooSmall { bytes: self.bytes }),
+            bytes => Ok(bytes),
+        }
+    }
+}
+
+/// A heap that cannot be made.
+#[derive(Debug, Error)]
+pub enum HeapError {
+    /// Not one granule.
+    #[error("a heap of {bytes} bytes is too small: the least is {GRANULE} bytes (64K)")]
+    TooSmall {
+        /// The size asked for.
+        bytes: usize,
+    },
+    /// The operating system does not have it.
+    #[error("the operating system refuses {bytes} bytes of memory: {source}")]
+    Refused {
+        /// The size of the refused piece.
+        bytes: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

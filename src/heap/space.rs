@@ -1,0 +1,86 @@
+//! A contiguous piece of memory from the operating system.
+
+use std::ptr::{self, NonNull};
+
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+
+use super::{HeapError, WORD};
+
+/// Zeroed pages at a fixed address, given back when dropped.
+#[derive(Debug)]
+pub struct Space {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Space {
+    /// Maps `bytes` bytes; with `prefault`, touches each page, so that no later access faults.
+    ///
+    /// # Errors
+    /// [`HeapError::Refused`] with the system's reason.
+    pub fn map(bytes: usize, prefault: bool) -> Result<Self, HeapError> {
+        let refused = |error: rustix::io::Errno| HeapError::Refused { bytes, source: error.into() };
+        let (prot, flags) =
+            (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+        // SAFETY: a new mapping at an address of the system's choice disturbs nothing.
+        let base =
+            unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, prot, flags) }.map_err(refused)?;
+        base.expose_provenance();
+        let base = NonNull::new(base.cast()).expect("the system maps nothing at address 0");
+        let space = Self { base, bytes };
+        if prefault {
+            space.prefault()?;
+        }
+        Ok(space)
+    }
+
+    fn prefault(&self) -> Result<(), HeapError> {
+        // SAFETY: populating this mapping's own pages does not change what they hold.
+        let populated = unsafe {
+            mm::madvise(self.base.as_ptr().cast(), self.bytes, Advice::LinuxPopulateWrite)
+        };
+        match populated {
+            Ok(()) => Ok(()),
+            // Kernels before 5.14 and emulators do not know the advice: touch each page instead.
+            Err(rustix::io::Errno::INVAL) => {
+                for offset in (0..self.bytes).step_by(4096) {
+                    // SAFETY: inside the mapping, which holds zeros: it is fresh.
+                    unsafe { self.base.add(offset).write_volatile(0) }
+                }
+                Ok(())
+            }
+            Err(error) => Err(HeapError::Refused { bytes: self.bytes, source: error.into() }),
+        }
+    }
+
+    /// The first address.
+    #[inline(always)]
+    pub fn start(&self) -> usize {
+        self.base.addr().get()
+    }
+
+    /// The size in bytes.
+    #[inline(always)]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether `word`, read from a slot, is a reference into this space. Null, immediates and
+    /// references to elsewhere are not.
+    ///
+    /// One comparison decides: rotating moves the low bits that only an immediate has to the top,
+    /// where they make the word too large, just as an address below the start does by wrapping.
+    #[inline(always)]
+    pub fn contains(&self, word: usize) -> bool {
+        const SHIFT: u32 = WORD.ilog2();
+        word.wrapping_sub(self.start()).rotate_right(SHIFT) < self.bytes >> SHIFT
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this space's own, and whoever dropped it has no reference into it.
+        // A failure to unmap leaves the pages mapped, which harms nobody.
+        let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}

@@ -1,0 +1,112 @@
+//! What a module remembers of a function, from its declaration to its code's address.
+
+use std::sync::Arc;
+
+use cranelift_codegen::{Context, FinalizedMachExceptionHandler};
+use cranelift_module::FuncId;
+
+use super::Error;
+use super::types::{Signature, WORD_TYPE};
+
+/// Whose frame it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// An activation's: its call sites are registered.
+    Compiled,
+    /// The walk begins or ends before it: a walk that meets one has gone wrong and shall say so.
+    Trampoline,
+}
+
+#[derive(Debug)]
+pub(super) struct Function {
+    pub name: Arc<str>,
+    pub id: FuncId,
+    pub signature: Signature,
+    pub defined: bool,
+    kind: Kind,
+    /// For as long as the code has no address.
+    pub pending: Option<Pending>,
+    /// The code's address; 0 before it has one.
+    pub start: usize,
+    pub bytes: usize,
+    pub text: Option<Text>,
+}
+
+/// What has to wait for an address. Offsets are from the function's start.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// Return offsets and what the frame looks like there.
+    pub call_sites: Vec<(usize, Site)>,
+    /// The handler of an entry trampoline, and FP - SP there.
+    pub landing: Option<(usize, usize)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Site {
+    pub span: usize,
+    pub offsets: Vec<u32>,
+}
+
+#[derive(Debug)]
+pub(super) struct Text {
+    pub clif: String,
+    pub machine: String,
+}
+
+impl Function {
+    pub fn new(name: &str, kind: Kind, id: FuncId, signature: Signature) -> Self {
+        Self {
+            name: name.into(),
+            id,
+            signature,
+            defined: false,
+            kind,
+            pending: None,
+            start: 0,
+            bytes: 0,
+            text: None,
+        }
+    }
+
+    /// Keeps what `codegen`, which has just compiled this function, will forget.
+    pub fn note_code(&mut self, codegen: &Context, keep_text: bool) -> Result<(), Error> {
+        let code = codegen.compiled_code().expect("the function was compiled");
+        let mut pending = Pending::default();
+        for site in code.buffer.call_sites() {
+            if self.kind == Kind::Compiled {
+                let span = site.frame_offset.unwrap_or(0) as usize;
+                pending
+                    .call_sites
+                    .push((site.ret_addr as usize, Site { span, offsets: Vec::new() }));
+            }
+            for handler in site.exception_handlers {
+                if let FinalizedMachExceptionHandler::Default(offset) = handler {
+                    let frame_bytes = site.frame_offset.expect("both ISAs say the frame's size");
+                    pending.landing = Some((*offset as usize, frame_bytes as usize));
+                }
+            }
+        }
+        for (return_offset, span, map) in code.buffer.user_stack_maps() {
+            let at = pending
+                .call_sites
+                .binary_search_by_key(&(*return_offset as usize), |(offset, _)| *offset)
+                .expect("a stack map belongs to a call");
+            let site = &mut pending.call_sites[at].1;
+            site.span = *span as usize;
+            for (ty, offset) in map.entries() {
+                if ty != WORD_TYPE {
+                    return Err(Error::MapEntry { function: self.name.to_string(), ty });
+                }
+                site.offsets.push(offset);
+            }
+        }
+        self.text = keep_text.then(|| Text {
+            clif: codegen.func.display().to_string(),
+            machine: code.vcode.clone().unwrap_or_default(),
+        });
+        self.bytes = code.code_buffer().len();
+        self.pending = Some(pending);
+        self.defined = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! Compiled code: how it is emitted, what it shares with the host, and how one enters the other.
+//!
+//! The only part of the library, with its client [`crate::workloads`], that names Cranelift.
+
+pub mod context;
+pub mod emit;
+mod function;
+pub mod module;
+pub mod target;
+pub mod trampoline;
+pub mod types;
+
+pub use context::Context;
+pub use emit::{Arg, Emit, Ref, RefVar, Results, Var};
+pub use module::{Entry, Error, Func, Global, Module, ModuleOptions};
+pub use target::OptLevel;
+pub use types::{REF, Signature, Ty};

@@ -1,0 +1,503 @@
+//! A set of functions: declared, defined, made final, and then known to the walk.
+//!
+//! Wraps Cranelift's [`JITModule`]. What it adds: layouts and globals, exit trampolines for host
+//! functions, entry trampolines for every signature, and each function's call sites, with their
+//! stack maps, registered by return address as soon as its code has one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::c_void;
+use std::mem::{self, ManuallyDrop};
+use std::sync::Arc;
+
+use cranelift_codegen::ir::{
+    self, AbiParam, FuncRef, Function as IrFunction, UserFuncName, types::I64,
+};
+use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module as _, ModuleError, default_libcall_names};
+use thiserror::Error;
+
+use super::emit::Emit;
+use super::function::{Function, Kind, Pending};
+use super::target::{OptLevel, host_isa};
+use super::trampoline::{self, EntryTrampoline};
+use super::types::{REF, Signature};
+use crate::collector::CollectorAttrs;
+use crate::heap::{ArrayLayout, LayoutError, LayoutId, Layouts, Record, WORD};
+use crate::stack::{CallSite, Landing, MapTable};
+
+/// Address space for code: as much as a direct call reaches on aarch64.
+const CODE_ARENA: usize = 128 << 20;
+
+/// A function of a [`Module`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Func(u32);
+
+impl Func {
+    /// For an exit trampoline that emitted code calls by itself: the number of its host function.
+    pub(crate) fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A global variable that holds a reference: a root.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Global(u32);
+
+impl Global {
+    pub(super) fn offset(self) -> i32 {
+        (self.0 as usize * WORD) as i32
+    }
+}
+
+/// Why code cannot be compiled.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Cranelift has no support for the host.
+    #[error("Cranelift does not support this machine: {0}")]
+    Host(&'static str),
+    /// The host's settings do not fit.
+    #[error("Cranelift refuses its settings: {0}")]
+    Codegen(String),
+    /// Cranelift does not compile a function.
+    #[error("function `{function}`: {source}")]
+    Function {
+        /// The function's name.
+        function: String,
+        /// What Cranelift says.
+        source: Box<ModuleError>,
+    },
+    /// A function was declared and never defined.
+    #[error("function `{0}` is declared and not defined")]
+    Undefined(String),
+    /// A stack map has an entry that is not a 64-bit reference.
+    #[error("function `{function}` keeps a {ty} in a stack map; references are i64")]
+    MapEntry {
+        /// The function's name.
+        function: String,
+        /// The entry's type.
+        ty: ir::Type,
+    },
+    /// The system has no memory for code.
+    #[error("no address space for code: {0}")]
+    Memory(String),
+    /// The collector wants other code than the module was told to emit.
+    #[error("the code was emitted for {code:?}; the collector is {collector:?}")]
+    Attrs {
+        /// What the module was made with.
+        code: CollectorAttrs,
+        /// What the collector demands.
+        collector: CollectorAttrs,
+    },
+}
+
+/// How a module emits code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ModuleOptions {
+    /// What the collector demands.
+    pub attrs: CollectorAttrs,
+    /// Whether compiled code counts the objects that it allocates.
+    pub count_allocations: bool,
+    /// How hard to optimise.
+    pub opt_level: OptLevel,
+    /// Whether to use what this machine has beyond its architecture's baseline.
+    pub native_features: bool,
+    /// Whether to keep each function's CLIF and disassembly.
+    pub keep_text: bool,
+}
+
+impl ModuleOptions {
+    /// Optimised code for a collector with these attributes, without counting.
+    pub fn new(attrs: CollectorAttrs) -> Self {
+        Self {
+            attrs,
+            count_allocations: false,
+            opt_level: OptLevel::Speed,
+            native_features: false,
+            keep_text: false,
+        }
+    }
+}
+
+/// The exit trampolines that emitted code calls by itself. Every module declares them first, so each
+/// has the same number as its host function, whose address the mutator fills in.
+pub(crate) const ALLOCATE: Func = Func(0);
+pub(crate) const ALLOCATE_ARRAY: Func = Func(1);
+pub(crate) const COLLECT: Func = Func(2);
+
+/// How the host enters functions of one signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The trampoline's code.
+    pub trampoline: EntryTrampoline,
+    /// Where it lands after an abrupt exit.
+    pub landing: *const Landing,
+    /// The function's code.
+    pub callee: *const u8,
+}
+
+/// Functions that are compiled together, and what the walk has to know of them.
+pub struct Module {
+    jit: ManuallyDrop<JITModule>,
+    frontend: FunctionBuilderContext,
+    codegen: cranelift_codegen::Context,
+    options: ModuleOptions,
+    layouts: Layouts,
+    globals: u32,
+    functions: Vec<Function>,
+    host_functions: Vec<*const c_void>,
+    /// The entry trampoline of each signature.
+    entries: HashMap<Signature, Func>,
+    landings: HashMap<Func, Box<Landing>>,
+    /// Final functions by the address of their code.
+    by_address: BTreeMap<usize, Func>,
+    maps: MapTable,
+}
+
+impl Module {
+    /// An empty module.
+    ///
+    /// # Errors
+    /// If Cranelift does not support this machine, or there is no address space for code.
+    pub fn new(options: ModuleOptions) -> Result<Self, Error> {
+        let isa = host_isa(options.opt_level, options.native_features)?;
+        let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
+        let arena = ArenaMemoryProvider::new_with_size(CODE_ARENA)
+            .map_err(|error| Error::Memory(error.to_string()))?;
+        builder.memory_provider(Box::new(arena));
+        let jit = JITModule::new(builder);
+        let mut module = Self {
+            codegen: jit.make_context(),
+            jit: ManuallyDrop::new(jit),
+            frontend: FunctionBuilderContext::new(),
+            options,
+            layouts: Layouts::default(),
+            globals: 0,
+            functions: Vec::new(),
+            host_functions: Vec::new(),
+            entries: HashMap::new(),
+            landings: HashMap::new(),
+            by_address: BTreeMap::new(),
+            maps: MapTable::default(),
+        };
+        module.codegen.set_disasm(options.keep_text);
+        for (func, name, params, results) in [
+            (ALLOCATE, "allocate", &[I64.into()][..], &[REF][..]),
+            (ALLOCATE_ARRAY, "allocate_array", &[I64.into(), I64.into()], &[REF]),
+            (COLLECT, "collect", &[], &[]),
+        ] {
+            let signature = Signature::new(params.iter().copied(), results.iter().copied());
+            let declared = module.declare_exit(name, signature, std::ptr::null())?;
+            assert_eq!(declared, func);
+        }
+        Ok(module)
+    }
+
+    /// Registers a record layout.
+    ///
+    /// # Errors
+    /// See [`Layouts::record`].
+    pub fn record(&mut self, record: Record) -> Result<LayoutId, LayoutError> {
+        self.layouts.record(record)
+    }
+
+    /// Registers a layout of arrays of references.
+    ///
+    /// # Errors
+    /// See [`Layouts::references`].
+    pub fn references(&mut self, name: &str) -> Result<ArrayLayout, LayoutError> {
+        self.layouts.references(name)
+    }
+
+    /// Registers a layout of arrays of scalars.
+    ///
+    /// # Errors
+    /// See [`Layouts::scalars`].
+    pub fn scalars(&mut self, name: &str, element_bytes: u32) -> Result<ArrayLayout, LayoutError> {
+        self.layouts.scalars(name, element_bytes)
+    }
+
+    /// A new global, null at first.
+    pub fn global(&mut self) -> Global {
+        self.globals += 1;
+        Global(self.globals - 1)
+    }
+
+    /// Declares a function, so that others can call it before it is defined.
+    ///
+    /// # Errors
+    /// If Cranelift refuses the signature.
+    pub fn declare(&mut self, name: &str, signature: Signature) -> Result<Func, Error> {
+        let ir = signature.ir(CallConv::Tail);
+        self.push(name, Kind::Compiled, signature, &ir)
+    }
+
+    /// Declares a host function and compiles its exit trampoline. Compiled code calls it like any
+    /// other function.
+    ///
+    /// # Errors
+    /// If Cranelift refuses the signature.
+    ///
+    /// # Safety
+    /// `address` is an `extern "C"` function that takes a `*mut Context` and then `signature`'s
+    /// parameters, and returns its results. It does not unwind. A reference that it is given is
+    /// valid only until it lets a collection happen (I8).
+    pub unsafe fn declare_host(
+        &mut self,
+        name: &str,
+        signature: Signature,
+        address: *const c_void,
+    ) -> Result<Func, Error> {
+        self.declare_exit(name, signature, address)
+    }
+
+    fn declare_exit(
+        &mut self,
+        name: &str,
+        signature: Signature,
+        address: *const c_void,
+    ) -> Result<Func, Error> {
+        let number = self.host_functions.len();
+        self.host_functions.push(address);
+        let ir = signature.ir(CallConv::Tail);
+        let func = self.push(name, Kind::Trampoline, signature.clone(), &ir)?;
+        self.compile(func, ir, |builder| trampoline::build_exit(builder, &signature, number))?;
+        Ok(func)
+    }
+
+    /// Defines a function: `body` emits it.
+    ///
+    /// # Errors
+    /// If Cranelift does not compile it, or it is defined already.
+    pub fn define(&mut self, func: Func, body: impl FnOnce(&mut Emit)) -> Result<(), Error> {
+        let signature = self.signature(func).clone();
+        let mut function = mem::replace(&mut self.codegen.func, IrFunction::new());
+        let mut frontend = mem::take(&mut self.frontend);
+        function.signature = signature.ir(CallConv::Tail);
+        let builder = FunctionBuilder::new(&mut function, &mut frontend);
+        let mut emit = Emit::start(builder, self, signature);
+        body(&mut emit);
+        emit.finish();
+        (self.codegen.func, self.frontend) = (function, frontend);
+        self.finish_function(func)
+    }
+
+    /// Declares and defines a function.
+    ///
+    /// # Errors
+    /// See [`Module::define`].
+    pub fn function(
+        &mut self,
+        name: &str,
+        signature: Signature,
+        body: impl FnOnce(&mut Emit),
+    ) -> Result<Func, Error> {
+        let func = self.declare(name, signature)?;
+        self.define(func, body)?;
+        Ok(func)
+    }
+
+    /// Makes all code that was defined since the last time final: gives it addresses, and registers
+    /// its call sites.
+    ///
+    /// # Errors
+    /// [`Error::Undefined`] names a function that is declared only; nothing is final then.
+    pub fn finalize(&mut self) -> Result<(), Error> {
+        if let Some(function) = self.functions.iter().find(|function| !function.defined) {
+            return Err(Error::Undefined(function.name.to_string()));
+        }
+        self.build_entries()?;
+        self.jit.finalize_definitions().map_err(|source| Error::Function {
+            function: "(all)".to_owned(),
+            source: Box::new(source),
+        })?;
+        for index in 0..self.functions.len() {
+            if let Some(pending) = self.functions[index].pending.take() {
+                self.register(Func(index as u32), pending);
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry trampoline for each signature that has none. Arguments and results are words, so
+    /// functions with larger ones cannot be entered from the host.
+    fn build_entries(&mut self) -> Result<(), Error> {
+        for index in 0..self.functions.len() {
+            let signature = self.functions[index].signature.clone();
+            let mut types = signature.params.iter().chain(&signature.results);
+            if self.entries.contains_key(&signature)
+                || types.any(|ty| ty.ir().bytes() as usize > WORD)
+            {
+                continue;
+            }
+            let mut ir = ir::Signature::new(CallConv::SystemV);
+            ir.params = [I64; trampoline::ENTRY_PARAMS].map(AbiParam::new).to_vec();
+            ir.returns.push(AbiParam::new(I64));
+            let func = self.push("entry", Kind::Trampoline, signature.clone(), &ir)?;
+            self.compile(func, ir, |builder| trampoline::build_entry(builder, &signature))?;
+            self.entries.insert(signature, func);
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        signature: Signature,
+        ir: &ir::Signature,
+    ) -> Result<Func, Error> {
+        let index = self.functions.len() as u32;
+        // Names are for people: two functions may have the same.
+        let symbol = format!("{name}#{index}");
+        let id = self.jit.declare_function(&symbol, Linkage::Local, ir).map_err(|source| {
+            Error::Function { function: name.to_owned(), source: Box::new(source) }
+        })?;
+        self.functions.push(Function::new(name, kind, id, signature));
+        Ok(Func(index))
+    }
+
+    /// Compiles a trampoline.
+    fn compile(
+        &mut self,
+        func: Func,
+        ir: ir::Signature,
+        body: impl FnOnce(&mut FunctionBuilder),
+    ) -> Result<(), Error> {
+        let config = self.frontend_config();
+        self.codegen.func.signature = ir;
+        let mut builder = FunctionBuilder::new(&mut self.codegen.func, &mut self.frontend);
+        body(&mut builder);
+        builder.seal_all_blocks();
+        builder.finalize(config);
+        self.finish_function(func)
+    }
+
+    /// Hands the body in `codegen` to Cranelift, and keeps what the walk will need.
+    fn finish_function(&mut self, func: Func) -> Result<(), Error> {
+        let function = &mut self.functions[func.0 as usize];
+        self.codegen.func.name = UserFuncName::user(0, function.id.as_u32());
+        let defined = self.jit.define_function(function.id, &mut self.codegen);
+        let result = match defined {
+            Ok(()) => function.note_code(&self.codegen, self.options.keep_text),
+            Err(source) => Err(Error::Function {
+                function: function.name.to_string(),
+                source: Box::new(source),
+            }),
+        };
+        self.jit.clear_context(&mut self.codegen);
+        self.codegen.set_disasm(self.options.keep_text);
+        result
+    }
+
+    fn register(&mut self, func: Func, pending: Pending) {
+        let function = &mut self.functions[func.0 as usize];
+        function.start = self.jit.get_finalized_function(function.id).addr();
+        self.by_address.insert(function.start, func);
+        for (offset, site) in pending.call_sites {
+            let site = CallSite { span: site.span, offsets: &site.offsets };
+            self.maps.insert(function.start + offset, site);
+        }
+        if let Some((offset, frame_bytes)) = pending.landing {
+            let landing = Landing { pc: function.start + offset, frame_bytes };
+            self.landings.insert(func, Box::new(landing));
+        }
+    }
+
+    pub(super) fn import(&mut self, func: Func, into: &mut IrFunction) -> FuncRef {
+        self.jit.declare_func_in_func(self.functions[func.0 as usize].id, into)
+    }
+
+    pub(super) fn frontend_config(&self) -> TargetFrontendConfig {
+        self.jit.isa().frontend_config()
+    }
+
+    /// How the host enters `func`; `None` if it takes or gives more than a word at a time, or is not
+    /// final.
+    pub fn entry(&self, func: Func) -> Option<Entry> {
+        let function = &self.functions[func.0 as usize];
+        let trampoline = *self.entries.get(&function.signature)?;
+        let code = self.functions[trampoline.0 as usize].start;
+        if function.start == 0 || code == 0 {
+            return None;
+        }
+        let code: *const u8 = std::ptr::with_exposed_provenance(code);
+        Some(Entry {
+            // SAFETY: `build_entry` compiled this code with that signature.
+            trampoline: unsafe { mem::transmute::<*const u8, EntryTrampoline>(code) },
+            landing: &*self.landings[&trampoline],
+            callee: std::ptr::with_exposed_provenance(function.start),
+        })
+    }
+
+    /// The call sites of all final code.
+    pub fn maps(&self) -> &MapTable {
+        &self.maps
+    }
+
+    /// The layouts of all objects.
+    pub fn layouts(&self) -> &Layouts {
+        &self.layouts
+    }
+
+    /// How many globals there are.
+    pub fn globals(&self) -> usize {
+        self.globals as usize
+    }
+
+    /// What code is emitted for.
+    pub fn attrs(&self) -> CollectorAttrs {
+        self.options.attrs
+    }
+
+    /// How code is emitted.
+    pub fn options(&self) -> &ModuleOptions {
+        &self.options
+    }
+
+    /// A function's signature.
+    pub fn signature(&self, func: Func) -> &Signature {
+        &self.functions[func.0 as usize].signature
+    }
+
+    /// A function's name.
+    pub fn name(&self, func: Func) -> &str {
+        &self.functions[func.0 as usize].name
+    }
+
+    pub(crate) fn host_functions(&self) -> &[*const c_void] {
+        &self.host_functions
+    }
+
+    /// The function that `pc` lies in, or returns to, and the offset in bytes from its start.
+    pub fn locate(&self, pc: usize) -> Option<(&Arc<str>, usize)> {
+        // A call may be the last instruction: its return address is the function's end.
+        let (start, func) = self.by_address.range(..pc).next_back()?;
+        let function = &self.functions[func.0 as usize];
+        (pc <= start + function.bytes).then(|| (&function.name, pc - start))
+    }
+
+    /// Bytes of machine code of all functions and trampolines.
+    pub fn code_bytes(&self) -> usize {
+        self.functions.iter().map(|function| function.bytes).sum()
+    }
+
+    /// A function's CLIF after all of Cranelift's passes, if [`ModuleOptions::keep_text`] is set.
+    pub fn clif(&self, func: Func) -> Option<&str> {
+        self.functions[func.0 as usize].text.as_ref().map(|text| &*text.clif)
+    }
+
+    /// A function's machine code as Cranelift prints it, if [`ModuleOptions::keep_text`] is set.
+    pub fn disassembly(&self, func: Func) -> Option<&str> {
+        self.functions[func.0 as usize].text.as_ref().map(|text| &*text.machine)
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here; the mutator that owns the module is not in compiled code, or it
+        // would be borrowed.
+        unsafe { ManuallyDrop::take(&mut self.jit).free_memory() }
+    }
+}

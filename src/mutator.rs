@@ -1,0 +1,489 @@
+//! The mutator: ties compiled code to a collector.
+//!
+//! `call` enters compiled code through an entry trampoline. The slow paths below are what exit
+//! trampolines call when compiled code cannot go on by itself; they collect when they must, and turn
+//! what goes wrong into a [`Trap`].
+
+use std::any::Any;
+use std::ffi::c_void;
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
+
+use thiserror::Error;
+
+use crate::collector::{Collector, Usage};
+use crate::heap::header::MAX_LENGTH;
+use crate::heap::{
+    AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, Roots, RootsVisited, Slot, WORD,
+};
+use crate::jit::module::{ALLOCATE, ALLOCATE_ARRAY, COLLECT};
+use crate::jit::trampoline::Outcome;
+use crate::jit::{Context, Error, Func, Module, Ty};
+use crate::stack::{FrameRoots, frames_of};
+use crate::trap::{Location, Trap, TrapKind};
+use crate::val::Val;
+
+/// Collections in a row that may leave less than [`LEAST_FREE`] of the heap free.
+const MOST_FUTILE: u32 = 8;
+/// The part of a heap, in 1/n, below which a collection has recovered next to nothing.
+const LEAST_FREE: u64 = 64;
+
+/// Why a call did not return.
+#[derive(Clone, PartialEq, Debug, Error)]
+pub enum CallError {
+    /// Something went wrong in compiled code. The mutator can be used again.
+    #[error(transparent)]
+    Trap(#[from] Trap),
+    /// The arguments are not the function's. It was not called.
+    #[error("`{function}` takes {expected:?}; {given:?} given")]
+    Arguments {
+        /// The function's name.
+        function: String,
+        /// Its parameters.
+        expected: Vec<Ty>,
+        /// What the call had for them.
+        given: Vec<Val>,
+    },
+    /// The host cannot enter the function: it takes or gives references, or values of more than
+    /// eight bytes, or its module is not final.
+    #[error("the host cannot enter `{0}`")]
+    NoEntry(String),
+}
+
+/// The sums over all collections, and what the collector uses.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Statistics {
+    /// Collections so far.
+    pub collections: u64,
+    /// The counts of all of them, added up; [`Cycle::free_bytes`] is the last one's.
+    pub total: Cycle,
+    /// Live bytes after the last collection.
+    pub live_bytes_last: u64,
+    /// The most live bytes after any collection.
+    pub live_bytes_most: u64,
+    /// Calls of the allocation slow path.
+    pub slow_allocations: u64,
+    /// Objects that compiled code allocated, if it was compiled to count them.
+    pub allocated_objects: Option<u64>,
+    /// The collector's memory.
+    pub usage: Usage,
+}
+
+/// What leaves compiled code abruptly.
+enum Exit {
+    Trap(TrapKind),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// A thread of execution in compiled code, with its heap.
+pub struct Mutator<C: Collector, O: Observer = ()> {
+    module: Module,
+    collector: C,
+    observer: O,
+    /// Compiled code holds this address while it runs.
+    context: *mut Context,
+    host_functions: Vec<*const c_void>,
+    globals: Vec<usize>,
+    /// Where allocation goes on under stress, when compiled code's own buffer stays empty.
+    withheld: AllocationBuffer,
+    stress: Option<Stress>,
+    statistics: Statistics,
+    /// The last collections in a row that recovered next to nothing.
+    futile: u32,
+    exit: Option<(Exit, Vec<Location>)>,
+}
+
+/// Collect at every nth allocation.
+#[derive(Clone, Copy, Debug)]
+struct Stress {
+    every: u64,
+    until_next: u64,
+}
+
+impl<C: Collector> Mutator<C> {
+    /// A mutator that runs the module's code on the collector's heap.
+    ///
+    /// # Errors
+    /// If code cannot be made final, or was emitted for another collector.
+    pub fn new(module: Module, collector: C) -> Result<Self, Error> {
+        Self::observed(module, collector, ())
+    }
+}
+
+impl<C: Collector, O: Observer> Mutator<C, O> {
+    /// A mutator whose collections `observer` hears.
+    ///
+    /// # Errors
+    /// If code cannot be made final, or was emitted for another collector.
+    pub fn observed(mut module: Module, collector: C, observer: O) -> Result<Self, Error> {
+        if module.attrs() != C::ATTRS {
+            return Err(Error::Attrs { code: module.attrs(), collector: C::ATTRS });
+        }
+        module.finalize()?;
+        let context = Box::into_raw(Box::new(Context {
+            buffer: AllocationBuffer::EMPTY,
+            activation: ptr::null(),
+            globals: ptr::null_mut(),
+            host_functions: ptr::null(),
+            allocated_objects: 0,
+            mutator: ptr::null_mut(),
+        }));
+        let mut mutator = Self {
+            module,
+            collector,
+            observer,
+            context,
+            host_functions: Vec::new(),
+            globals: Vec::new(),
+            withheld: AllocationBuffer::EMPTY,
+            stress: None,
+            statistics: Statistics::default(),
+            futile: 0,
+            exit: None,
+        };
+        mutator.publish_tables();
+        Ok(mutator)
+    }
+
+    /// Makes the tables of globals and host functions as large as the module wants them, and tells
+    /// compiled code where they are.
+    fn publish_tables(&mut self) {
+        self.globals.resize(self.module.globals(), 0);
+        self.host_functions = self.module.host_functions().to_vec();
+        for (func, slow_path) in [
+            (ALLOCATE, allocate::<C, O> as *const c_void),
+            (ALLOCATE_ARRAY, allocate_array::<C, O> as *const c_void),
+            (COLLECT, collect::<C, O> as *const c_void),
+        ] {
+            self.host_functions[func.number()] = slow_path;
+        }
+        let globals = self.globals.as_mut_ptr();
+        globals.expose_provenance();
+        // SAFETY: `context` is this mutator's, alive as long as it, and compiled code is not running.
+        unsafe {
+            (*self.context).globals = globals;
+            (*self.context).host_functions = self.host_functions.as_ptr();
+        }
+    }
+
+    /// Calls a compiled function.
+    ///
+    /// # Errors
+    /// [`CallError::Trap`] with what went wrong in compiled code. The mutator can be used afterwards.
+    ///
+    /// # Panics
+    /// With the panic of a host function or of the collector, carried over the compiled frames.
+    pub fn call(&mut self, func: Func, arguments: &[Val]) -> Result<Vec<Val>, CallError> {
+        let signature = self.module.signature(func);
+        let name = || self.module.name(func).to_owned();
+        if !arguments.iter().map(|val| val.ty()).eq(signature.params.iter().copied()) {
+            let (expected, given) = (signature.params.clone(), arguments.to_vec());
+            return Err(CallError::Arguments { function: name(), expected, given });
+        }
+        let entry = self.module.entry(func).ok_or_else(|| CallError::NoEntry(name()))?;
+        let types = signature.results.clone();
+        if !types.iter().all(|ty| Val::can_be(*ty)) {
+            return Err(CallError::NoEntry(name()));
+        }
+        let mut words: Vec<u64> = arguments.iter().map(|val| val.word()).collect();
+        words.resize(words.len().max(types.len()), 0);
+
+        let (context, this) = (self.context, ptr::from_mut(self));
+        // SAFETY: the trampoline was made for this signature, and `words` has one for each argument
+        // and each result. Compiled code reaches this mutator through the context, by a pointer that
+        // derives from `self`, which is not used until the call is over; then the pointer of the
+        // call further up the stack, if any, is valid again.
+        let outcome = unsafe {
+            let outer = std::mem::replace(&mut (*context).mutator, this.cast());
+            let before = (*context).activation;
+            let outcome =
+                (entry.trampoline)(context, entry.landing, entry.callee, words.as_mut_ptr());
+            (*context).mutator = outer;
+            assert!((*context).activation == before, "I9: the activation list is out of step");
+            outcome
+        };
+        match outcome {
+            Outcome::Returned => {
+                Ok(types.iter().zip(words).map(|(ty, word)| Val::from_word(*ty, word)).collect())
+            }
+            Outcome::Abandoned => match self.exit.take() {
+                Some((Exit::Trap(kind), backtrace)) => Err(Trap { kind, backtrace }.into()),
+                Some((Exit::Panic(panic), _)) => panic::resume_unwind(panic),
+                None => unreachable!("compiled code was abandoned without a reason"),
+            },
+        }
+    }
+
+    /// The mutator that compiled code was entered from, for a host function to use.
+    ///
+    /// # Safety
+    /// `context` is what an exit trampoline gave to the host function that is running, the mutator
+    /// has these types, and the result is not used once the host function has returned, nor while
+    /// another one that came from the same context is.
+    pub unsafe fn from_context<'a>(context: *mut Context) -> &'a mut Self {
+        // SAFETY: `call` put it there, and it is not used until the exit trampoline returns.
+        unsafe { &mut *(*context).mutator.cast() }
+    }
+
+    /// Collects garbage now.
+    pub fn collect(&mut self) -> Cycle {
+        // SAFETY: `context` is this mutator's own, and compiled code waits at an exit trampoline, if
+        // it is active at all.
+        let (activation, shared) =
+            unsafe { ((*self.context).activation, &mut (*self.context).buffer) };
+        let buffer = if self.stress.is_some() { &mut self.withheld } else { shared };
+        let roots = MutatorRoots {
+            // SAFETY: I9: the list is what the entry trampolines made it; all code is registered.
+            frames: unsafe { FrameRoots::new(self.module.maps(), activation) },
+            globals: &self.globals,
+        };
+        let layouts = self.module.layouts();
+        // SAFETY: every reference was born as one in `jit::emit` and is in a mapped slot (I1), a
+        // global, or a field that its layout names.
+        let cycle = unsafe { self.collector.collect(&roots, layouts, buffer, &mut self.observer) };
+        self.observer.collected(&cycle);
+        self.observer.enter(Phase::Mutator);
+        self.statistics.add(&cycle);
+        cycle
+    }
+
+    /// Allocates, collecting if it has to.
+    fn allocate(&mut self, header: Header) -> Result<GcRef, TrapKind> {
+        self.statistics.slow_allocations += 1;
+        let bytes = header.bytes(self.module.layouts());
+        if self.stress.as_mut().is_some_and(Stress::is_due) {
+            self.collect();
+        }
+        let object = match self.try_allocate(bytes) {
+            Some(object) => object,
+            None => {
+                let cycle = self.collect();
+                self.note_recovery(&cycle, bytes)?;
+                self.try_allocate(bytes).ok_or_else(|| self.heap_full(bytes))?
+            }
+        };
+        // SAFETY: the collector gave `bytes` bytes that belong to no object.
+        unsafe {
+            let payload = ptr::with_exposed_provenance_mut::<u8>(object.address() + WORD);
+            payload.write_bytes(0, bytes - WORD);
+            header.write(object);
+        }
+        Ok(object)
+    }
+
+    fn try_allocate(&mut self, bytes: usize) -> Option<GcRef> {
+        // SAFETY: as in `collect`.
+        let shared = unsafe { &mut (*self.context).buffer };
+        let buffer = if self.stress.is_some() { &mut self.withheld } else { shared };
+        self.collector.allocate(bytes, buffer, &mut self.observer)
+    }
+
+    /// Gives up when collecting has become all there is left to do.
+    fn note_recovery(&mut self, cycle: &Cycle, asked: usize) -> Result<(), TrapKind> {
+        let capacity = cycle.live_bytes + cycle.free_bytes;
+        self.futile = if cycle.free_bytes < capacity / LEAST_FREE { self.futile + 1 } else { 0 };
+        if self.futile < MOST_FUTILE {
+            return Ok(());
+        }
+        self.futile = 0;
+        Err(self.heap_full(asked))
+    }
+
+    fn heap_full(&self, asked: usize) -> TrapKind {
+        let usage = self.usage();
+        TrapKind::HeapFull {
+            asked: asked as u64,
+            free: usage.free_bytes,
+            live: self.statistics.live_bytes_last,
+            heap: usage.heap_bytes,
+            collections: self.statistics.collections,
+        }
+    }
+
+    /// Runs a slow path; if it fails or panics, leaves the activation that called it.
+    ///
+    /// # Safety
+    /// An `extern "C"` function that an exit trampoline called does nothing else than this, with the
+    /// context that it was given: no frame with a destructor lies between `self` and compiled code.
+    unsafe fn host<T>(
+        context: *mut Context,
+        body: impl FnOnce(&mut Self) -> Result<T, TrapKind>,
+    ) -> T {
+        // SAFETY: the caller is a host function with this context.
+        let mutator = unsafe { Self::from_context(context) };
+        let exit = match panic::catch_unwind(AssertUnwindSafe(|| body(mutator))) {
+            Ok(Ok(value)) => return value,
+            Ok(Err(trap)) => Exit::Trap(trap),
+            Err(panic) => Exit::Panic(panic),
+        };
+        // SAFETY: all Rust code but the caller's frame has returned, and the newest activation is
+        // the one that called it.
+        unsafe {
+            mutator.exit = Some((exit, mutator.backtrace()));
+            (*(*context).activation).abandon()
+        }
+    }
+
+    /// The frames of the newest activation.
+    fn backtrace(&self) -> Vec<Location> {
+        let mut backtrace = Vec::new();
+        // SAFETY: I9, and compiled code waits at an exit trampoline (I3).
+        unsafe {
+            if let Some(newest) = (*self.context).activation.as_ref() {
+                frames_of(newest, |frame| {
+                    if let Some((function, offset)) = self.module.locate(frame.pc) {
+                        backtrace.push(Location { function: function.clone(), offset });
+                    }
+                });
+            }
+        }
+        backtrace
+    }
+
+    /// Collects at every `every`th allocation from now on; 0 collects only when the heap is full.
+    ///
+    /// Compiled code stays as it is: its buffer is kept empty, so that each allocation takes the
+    /// slow path.
+    pub fn set_stress(&mut self, every: u64) {
+        // SAFETY: as in `collect`.
+        let shared = unsafe { &mut (*self.context).buffer };
+        let is_withheld = self.stress.is_some();
+        self.stress = (every > 0).then_some(Stress { every, until_next: every });
+        if is_withheld != self.stress.is_some() {
+            std::mem::swap(shared, &mut self.withheld);
+        }
+    }
+
+    /// Forgets all objects and counts; globals become null.
+    ///
+    /// # Panics
+    /// If compiled code is active.
+    pub fn reset(&mut self) {
+        // SAFETY: `context` is this mutator's own.
+        let context = unsafe { &mut *self.context };
+        assert!(context.activation.is_null(), "compiled code is active");
+        self.globals.fill(0);
+        context.allocated_objects = 0;
+        (self.statistics, self.futile) = (Statistics::default(), 0);
+        // SAFETY: no frame and no global holds a reference any more.
+        unsafe { self.collector.reset(&mut context.buffer) };
+        self.withheld = AllocationBuffer::EMPTY;
+    }
+
+    fn usage(&self) -> Usage {
+        // SAFETY: as in `collect`.
+        let shared = unsafe { &(*self.context).buffer };
+        self.collector.usage(if self.stress.is_some() { &self.withheld } else { shared })
+    }
+
+    /// What happened so far.
+    pub fn statistics(&self) -> Statistics {
+        // SAFETY: as in `collect`.
+        let counted = unsafe { (*self.context).allocated_objects };
+        let allocated_objects = self.module.options().count_allocations.then_some(counted);
+        Statistics { usage: self.usage(), allocated_objects, ..self.statistics }
+    }
+
+    /// The code that this mutator runs.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// What hears the collections.
+    pub fn observer(&mut self) -> &mut O {
+        &mut self.observer
+    }
+}
+
+impl<C: Collector, O: Observer> Drop for Mutator<C, O> {
+    fn drop(&mut self) {
+        // SAFETY: the box that `observed` made, dropped once; compiled code is not running, or this
+        // mutator would be borrowed.
+        drop(unsafe { Box::from_raw(self.context) });
+    }
+}
+
+impl Stress {
+    fn is_due(&mut self) -> bool {
+        self.until_next -= 1;
+        let due = self.until_next == 0;
+        if due {
+            self.until_next = self.every;
+        }
+        due
+    }
+}
+
+impl Statistics {
+    fn add(&mut self, cycle: &Cycle) {
+        self.collections += 1;
+        self.live_bytes_last = cycle.live_bytes;
+        self.live_bytes_most = self.live_bytes_most.max(cycle.live_bytes);
+        let total = &mut self.total;
+        total.frames_walked += cycle.frames_walked;
+        total.slots_visited += cycle.slots_visited;
+        total.copied_objects += cycle.copied_objects;
+        total.copied_bytes += cycle.copied_bytes;
+        total.live_bytes += cycle.live_bytes;
+        total.fragmentation_bytes += cycle.fragmentation_bytes;
+        total.free_bytes = cycle.free_bytes;
+    }
+}
+
+/// Frames, then globals.
+struct MutatorRoots<'a> {
+    frames: FrameRoots<'a>,
+    globals: &'a [usize],
+}
+
+// SAFETY: the frames' slots are what the maps name; the globals are words of a table that only
+// compiled code writes, which waits.
+unsafe impl Roots for MutatorRoots<'_> {
+    fn visit(&self, mut visit: impl FnMut(Slot)) -> RootsVisited {
+        let mut visited = self.frames.visit(&mut visit);
+        for index in 0..self.globals.len() {
+            let address = self.globals.as_ptr().expose_provenance() + index * WORD;
+            // SAFETY: a word of the table, which was made for writing.
+            visit(unsafe { Slot::at(address) });
+        }
+        visited.slots += self.globals.len() as u64;
+        visited
+    }
+}
+
+extern "C" fn allocate<C: Collector, O: Observer>(context: *mut Context, header: u64) -> usize {
+    // SAFETY: the exit trampoline's host function, with its context.
+    unsafe {
+        Mutator::<C, O>::host(context, |mutator| {
+            let header = Header::from_bits(header).expect("compiled code passes a header");
+            mutator.allocate(header).map(GcRef::address)
+        })
+    }
+}
+
+extern "C" fn allocate_array<C: Collector, O: Observer>(
+    context: *mut Context,
+    template: u64,
+    length: i64,
+) -> usize {
+    // SAFETY: the exit trampoline's host function, with its context.
+    unsafe {
+        Mutator::<C, O>::host(context, |mutator| {
+            let template = Header::from_bits(template).expect("compiled code passes a header");
+            if !(0..=MAX_LENGTH as i64).contains(&length) {
+                return Err(TrapKind::ArrayLength { length });
+            }
+            mutator.allocate(template.with_length(length as u32)).map(GcRef::address)
+        })
+    }
+}
+
+extern "C" fn collect<C: Collector, O: Observer>(context: *mut Context) {
+    // SAFETY: the exit trampoline's host function, with its context.
+    unsafe {
+        Mutator::<C, O>::host(context, |mutator| {
+            mutator.collect();
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! The library's tests, one small file for each behaviour.
+
+mod workloads;
