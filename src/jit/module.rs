@@ -446,6 +446,11 @@ impl Module {
         self.globals as usize
     }
 
+    /// The target that code is compiled for: architecture, vendor, system.
+    pub fn target(&self) -> String {
+        self.jit.isa().triple().to_string()
+    }
+
     /// What code is emitted for.
     pub fn attrs(&self) -> CollectorAttrs {
         self.options.attrs

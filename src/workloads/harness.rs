@@ -9,6 +9,7 @@ use crate::collector::{Collector, CollectorAttrs, NeverFree};
 use crate::heap::{GRANULE, HeapError, HeapOptions, Observer};
 use crate::jit::{self, Module, ModuleOptions, OptLevel};
 use crate::mutator::{CallError, Mutator, Statistics};
+use crate::trap::TrapKind;
 
 /// How large a heap shall be.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -60,6 +61,14 @@ impl fmt::Display for HeapSize {
             Self::Bytes(bytes) => write!(f, "{bytes}"),
             Self::Multiple(multiple) => write!(f, "{multiple}x"),
         }
+    }
+}
+
+impl RunError {
+    /// Whether the heap was too small for the workload.
+    pub fn is_heap_full(&self) -> bool {
+        let Self::Call(CallError::Trap(trap)) = self else { return false };
+        matches!(trap.kind, TrapKind::HeapFull { .. })
     }
 }
 
@@ -127,7 +136,36 @@ pub enum RunError {
     },
 }
 
-/// A workload, compiled, on a heap of its own.
+/// A workload that has been compiled for a collector.
+pub struct Compiled {
+    module: Module,
+    program: Program,
+    oracle: Oracle,
+}
+
+impl Compiled {
+    /// Compiles a workload for a collector with these attributes, down to final code.
+    ///
+    /// # Errors
+    /// If Cranelift does not compile it.
+    pub fn new(
+        workload: &Workload,
+        params: &Params,
+        setup: &Setup,
+        attrs: CollectorAttrs,
+    ) -> Result<Self, RunError> {
+        let mut module = Module::new(ModuleOptions {
+            count_allocations: setup.count,
+            opt_level: setup.opt_level,
+            ..ModuleOptions::new(attrs)
+        })?;
+        let program = workload.build(&mut module, params)?;
+        module.finalize()?;
+        Ok(Self { module, program, oracle: workload.oracle(params) })
+    }
+}
+
+/// A compiled workload on a heap of its own.
 pub struct Instance<C: Collector, O: Observer = ()> {
     mutator: Mutator<C, O>,
     program: Program,
@@ -135,18 +173,12 @@ pub struct Instance<C: Collector, O: Observer = ()> {
 }
 
 impl<C: Collector, O: Observer> Instance<C, O> {
-    /// Compiles the workload and makes its heap.
+    /// Makes the heap for a workload that was compiled for `C`.
     ///
     /// # Errors
-    /// If either cannot be done.
-    pub fn new(
-        workload: &Workload,
-        params: &Params,
-        setup: &Setup,
-        observer: O,
-    ) -> Result<Self, RunError> {
-        let oracle = workload.oracle(params);
-        let (module, program) = compile(workload, params, setup, C::ATTRS)?;
+    /// If the system does not have it.
+    pub fn new(compiled: Compiled, setup: &Setup, observer: O) -> Result<Self, RunError> {
+        let Compiled { module, program, oracle } = compiled;
         let bytes = setup.heap.bytes(&oracle, &C::ATTRS);
         let bytes = usize::try_from(bytes).expect("a 64-bit machine");
         let collector = C::new(HeapOptions { bytes, prefault: setup.prefault })?;
@@ -155,21 +187,13 @@ impl<C: Collector, O: Observer> Instance<C, O> {
         Ok(Self { mutator, program, oracle })
     }
 
-    /// Runs the program once, on an empty heap, and checks the outcome against the oracle. Compiled
-    /// code runs on the caller's stack: see [`Oracle::stack_bytes`].
+    /// Runs the program once and checks the outcome against the oracle. The heap must be empty: new,
+    /// or after [`Mutator::reset`]. Compiled code runs on the caller's stack, which has to be as
+    /// large as [`Oracle::stack_bytes`].
     ///
     /// # Errors
     /// [`RunError::Call`] if the heap is too small, [`RunError::Wrong`] if the outcome is not right.
     pub fn run(&mut self) -> Result<i64, RunError> {
-        self.mutator.reset();
-        self.call()
-    }
-
-    /// [`Instance::run`] on a heap that is known to be empty.
-    ///
-    /// # Errors
-    /// As [`Instance::run`].
-    pub fn call(&mut self) -> Result<i64, RunError> {
         let results = self.mutator.call(self.program.func, &self.program.arguments)?;
         let result = results[0].as_i64().expect("a workload returns an I64");
         let Statistics { usage, allocated_objects, .. } = self.mutator.statistics();
@@ -190,24 +214,4 @@ impl<C: Collector, O: Observer> Instance<C, O> {
     pub fn mutator(&mut self) -> &mut Mutator<C, O> {
         &mut self.mutator
     }
-}
-
-/// Emits a workload for a collector with these attributes.
-///
-/// # Errors
-/// If Cranelift does not compile it.
-pub fn compile(
-    workload: &Workload,
-    params: &Params,
-    setup: &Setup,
-    attrs: CollectorAttrs,
-) -> Result<(Module, Program), RunError> {
-    let options = ModuleOptions {
-        count_allocations: setup.count,
-        opt_level: setup.opt_level,
-        ..ModuleOptions::new(attrs)
-    };
-    let mut module = Module::new(options)?;
-    let program = workload.build(&mut module, params)?;
-    Ok((module, program))
 }

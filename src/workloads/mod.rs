@@ -9,7 +9,7 @@ pub mod gcbench;
 pub mod harness;
 pub mod list;
 
-pub use harness::{HeapSize, Instance, RunError, Setup};
+pub use harness::{Compiled, HeapSize, HeapSizeError, Instance, RunError, Setup};
 
 use std::ops::RangeInclusive;
 

@@ -4,13 +4,14 @@
 use tospace::collector::{Collector, MarkSweep, NeverFree, Semispace};
 use tospace::jit::OptLevel;
 use tospace::stack::with_stack;
-use tospace::workloads::{self, HeapSize, Instance, Setup, Workload};
+use tospace::workloads::{self, Compiled, HeapSize, Instance, Setup, Workload};
 use tospace::{Statistics, workloads::RunError};
 
 fn run<C: Collector>(workload: &'static Workload, setup: Setup) -> Result<Statistics, RunError> {
     let params = workload.quick();
     with_stack(workload.oracle(&params).stack_bytes, || {
-        let mut instance = Instance::<C>::new(workload, &params, &setup, ())?;
+        let compiled = Compiled::new(workload, &params, &setup, C::ATTRS)?;
+        let mut instance = Instance::<C>::new(compiled, &setup, ())?;
         // `run` compares result, bytes and objects with the oracle.
         instance.run()?;
         Ok(instance.mutator().statistics())

@@ -1,0 +1,93 @@
+//! `tospace run`.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use tospace::stack::with_stack;
+use tospace::workloads::{Params, RunError, Setup};
+
+use crate::cli::{RunArgs, check_heap};
+use crate::measure::Run;
+use crate::progress;
+
+/// The last run, and all of them if there were more.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    last: &'a Run,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs: Option<&'a [Run]>,
+}
+
+pub fn run(arguments: &RunArgs) -> Result<()> {
+    let params = arguments.params.of(arguments.workload)?;
+    let setup = Setup {
+        prefault: !arguments.cold,
+        count: arguments.count,
+        stress: arguments.stress,
+        ..Setup::new(arguments.heap)
+    };
+    check_heap(arguments.workload, &params, &setup, arguments.collector)?;
+
+    let stack_bytes = arguments.workload.oracle(&params).stack_bytes;
+    let runs = with_stack(stack_bytes, || repeat(arguments, &params, &setup))
+        .with_context(|| format!("a stack of {stack_bytes} bytes"))?
+        .with_context(|| {
+            format!("{} under {}", arguments.workload.name, arguments.collector.name())
+        })?;
+    let last = runs.last().expect("clap demands a repetition");
+    if arguments.json {
+        let runs = (arguments.repeat > 1).then_some(&runs[..]);
+        println!("{}", serde_json::to_string_pretty(&Report { last, runs })?);
+    } else {
+        runs.iter().for_each(print);
+    }
+    Ok(())
+}
+
+fn repeat(arguments: &RunArgs, params: &Params, setup: &Setup) -> Result<Vec<Run>, RunError> {
+    let mut subject = arguments.collector.subject(arguments.workload, params, setup)?;
+    let bar = progress::bar(arguments.repeat.into());
+    let runs = (0..arguments.repeat).map(|_| {
+        let run = subject();
+        bar.inc(1);
+        run
+    });
+    let runs = runs.collect();
+    bar.finish_and_clear();
+    runs
+}
+
+fn print(run: &Run) {
+    let params: Vec<_> = run.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let objects = run.allocated_objects.map_or(String::new(), |count| format!("{count} objects, "));
+    println!("{} {} under {} on {}", run.workload, params.join(" "), run.collector, run.target);
+    println!("  result       {}", run.result);
+    println!("  heap         {} bytes, {} used at most", run.heap_bytes, run.peak_heap_bytes);
+    println!("  allocated    {objects}{} bytes", run.allocated_bytes);
+    println!(
+        "  collections  {}: {} objects, {} bytes copied; {} bytes live after the last",
+        run.collections, run.copied_objects, run.copied_bytes, run.live_bytes_last
+    );
+    println!(
+        "  roots        {} frames walked, {} slots visited",
+        run.frames_walked, run.slots_visited
+    );
+    println!(
+        "  CPU time     {:.1} ms: program {:.1} ms, collector {:.1} ms, longest pause {:.2} ms",
+        ms(run.total_ns),
+        ms(run.mutator_ns),
+        ms(run.gc_ns),
+        ms(run.max_pause_ns)
+    );
+    println!(
+        "  code         {} bytes, maps {} bytes, compiled in {:.1} ms",
+        run.code_bytes,
+        run.stack_map_bytes,
+        ms(run.compile_ns)
+    );
+}
+
+/// Milliseconds.
+pub fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
