@@ -46,6 +46,13 @@ pub struct ArrayLayout {
     pub(crate) holds_references: bool,
 }
 
+impl ArrayLayout {
+    /// The layout's number.
+    pub fn id(self) -> LayoutId {
+        self.id
+    }
+}
+
 /// A field of a record that holds a reference.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RefField(u32);

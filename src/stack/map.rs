@@ -68,7 +68,8 @@ impl MapTable {
             return None;
         }
         let entry = &self.entries[self.find(return_address)];
-        (entry.return_address == return_address).then(|| CallSite {
+        // A vacant entry has return address 0, which is not registered.
+        (entry.return_address == return_address && return_address != 0).then(|| CallSite {
             span: entry.span as usize,
             offsets: &self.offsets[entry.first as usize..][..entry.count as usize],
         })

@@ -1,0 +1,94 @@
+//! Mistakes with modules and calls are errors that name what is wrong.
+
+use cranelift_codegen::ir::types::{F64, I8, I64};
+use tospace::collector::{Collector, MarkSweep, Semispace};
+use tospace::heap::HeapOptions;
+use tospace::jit::{Error, REF, Signature};
+use tospace::{CallError, Mutator, Val, args};
+
+use crate::support::{boxes, mutator};
+
+#[test]
+fn a_function_that_is_never_defined() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    boxes.module.declare("forgotten", Signature::default()).unwrap();
+    let collector = Semispace::new(HeapOptions::new(1 << 20)).unwrap();
+    let error = Mutator::new(boxes.module, collector).err().expect("not defined");
+    assert!(matches!(&error, Error::Undefined(name) if name == "forgotten"), "{error}");
+}
+
+#[test]
+fn a_function_that_is_defined_twice() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let func = boxes.module.function("twice", Signature::default(), |_| {}).unwrap();
+    let error = boxes.module.define(func, |_| {}).expect_err("defined already");
+    assert!(error.to_string().contains("twice"), "{error}");
+}
+
+#[test]
+fn code_for_another_collector() {
+    let boxes = boxes(Semispace::ATTRS);
+    let collector = MarkSweep::new(HeapOptions::new(1 << 20)).unwrap();
+    let error = Mutator::new(boxes.module, collector).err().expect("bump is not a free list");
+    assert!(matches!(error, Error::Attrs { .. }), "{error}");
+}
+
+#[test]
+fn arguments_that_are_not_the_functions() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let signature = Signature::new([I64.into(), F64.into()], [F64.into(), I8.into()]);
+    let func = boxes
+        .module
+        .function("takes_two", signature, |e| {
+            let (number, float) = (e.param(0), e.param(1));
+            use cranelift_codegen::ir::InstBuilder;
+            let small = e.ins().ireduce(I8, number);
+            e.ret(args![float, small]);
+        })
+        .unwrap();
+    let reference = boxes.module.function("takes_ref", Signature::new([REF], []), |_| {}).unwrap();
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+
+    let results = mutator.call(func, &[Val::I64(-3), Val::F64(0.5)]).unwrap();
+    assert_eq!(results, [Val::F64(0.5), Val::I8(-3)]);
+    for given in [
+        &[][..],
+        &[Val::I64(1)],
+        &[Val::F64(1.0), Val::I64(1)],
+        &[Val::I64(1), Val::F64(1.0), Val::I64(1)],
+    ] {
+        let error = mutator.call(func, given).expect_err("not its arguments");
+        assert!(matches!(&error, CallError::Arguments { function, .. } if function == "takes_two"));
+        assert!(error.to_string().contains(&format!("{given:?}")), "{error}");
+    }
+    let error = mutator.call(reference, &[Val::I64(0)]).expect_err("a reference is no integer");
+    assert!(matches!(error, CallError::Arguments { .. }), "{error}");
+}
+
+#[test]
+#[should_panic(expected = "values for the fields of `box`")]
+fn a_record_without_its_fields() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let layout = boxes.layout;
+    let _ = boxes.module.function("forgetful", Signature::default(), |e| {
+        e.new_record(layout, args![]);
+    });
+}
+
+#[test]
+#[should_panic(expected = "`box.number`")]
+fn a_reference_in_a_scalars_place() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let layout = boxes.layout;
+    let _ = boxes.module.function("mistaken", Signature::default(), |e| {
+        let null = e.null();
+        e.new_record(layout, args![null]);
+    });
+}
+
+#[test]
+#[should_panic(expected = "without returning its 1 results")]
+fn a_function_that_does_not_return_what_it_promises() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let _ = boxes.module.function("endless", Signature::new([], [I64.into()]), |_| {});
+}

@@ -1,0 +1,99 @@
+//! What a slot may hold: null, an immediate, a reference to elsewhere, the same object as another.
+
+use tospace::collector::{Collector, MarkSweep, Semispace};
+use tospace::heap::{
+    AllocationBuffer, GcRef, Header, HeapOptions, Layouts, Record, Roots, RootsVisited, Slot,
+    Space, header,
+};
+
+/// Roots in an array of words.
+struct Words(Vec<usize>);
+
+// SAFETY: the words are this array's own, and written only through the slots.
+unsafe impl Roots for Words {
+    fn visit(&self, mut visit: impl FnMut(Slot)) -> RootsVisited {
+        let start = self.0.as_ptr().expose_provenance();
+        for index in 0..self.0.len() {
+            // SAFETY: a word of the array.
+            visit(unsafe { Slot::at(start + index * 8) });
+        }
+        RootsVisited { frames: 0, slots: self.0.len() as u64 }
+    }
+}
+
+#[test]
+fn a_space_contains_the_aligned_addresses_between_its_ends() {
+    let space = Space::map(1 << 16, false).unwrap();
+    let (start, end) = (space.start(), space.start() + space.bytes());
+    for inside in [start, start + 8, end - 8] {
+        assert!(space.contains(inside), "{inside:#x}");
+    }
+    for outside in [0, 1, 7, 8, start - 8, start + 1, start + 4, end - 1, end, end + 8, usize::MAX]
+    {
+        assert!(!space.contains(outside), "{outside:#x}");
+    }
+}
+
+fn collect_odd_slots<C: Collector>() {
+    let mut layouts = Layouts::default();
+    let mut pair = Record::new("pair");
+    pair.reference("left");
+    pair.reference("right");
+    let pair = layouts.record(pair).unwrap();
+    let template: Header = layouts.template(pair);
+    let mut buffer = AllocationBuffer::EMPTY;
+    let mut collector = C::new(HeapOptions::new(1 << 20)).unwrap();
+
+    let mut allocate = |left: usize, right: usize| {
+        let object = collector.allocate(24, &mut buffer, &mut ()).expect("there is room");
+        // SAFETY: a new object of three words.
+        unsafe {
+            template.write(object);
+            let fields: *mut usize = std::ptr::with_exposed_provenance_mut(object.address() + 8);
+            fields.write(left);
+            fields.add(1).write(right);
+        }
+        object.address()
+    };
+    let elsewhere = Box::new([template.bits(), 0, 0]);
+    let foreign = elsewhere.as_ptr().expose_provenance();
+    let garbage = allocate(0, 0);
+    let shared = allocate(0, 41);
+    let first = allocate(shared, foreign);
+    let second = allocate(shared, first);
+
+    let roots = Words(vec![0, 7, first + 1, foreign, second, first, second, usize::MAX]);
+    // SAFETY: every word is one that slots may hold.
+    let cycle = unsafe { collector.collect(&roots, &layouts, &mut buffer, &mut ()) };
+    assert_eq!(cycle.live_bytes, 3 * 24, "each live object once, {garbage:#x} not at all");
+    assert_eq!(cycle.slots_visited, 8);
+
+    let [null, immediate, near, still_foreign, new_second, new_first, again, last] = roots.0[..]
+    else {
+        unreachable!()
+    };
+    assert_eq!((null, immediate, near), (0, 7, first + 1), "immediates are left alone");
+    assert_eq!((still_foreign, last), (foreign, usize::MAX));
+    assert_eq!(new_second, again, "both slots of one object agree");
+    if C::ATTRS.moves {
+        assert_ne!((new_first, new_second), (first, second));
+    }
+    let field = |object: usize, index: usize| {
+        // SAFETY: a field of a live object.
+        unsafe {
+            assert!(matches!(header::read(GcRef::at(object)), header_word if header_word
+                == tospace::heap::HeaderWord::Header(template)));
+            Slot::at(object + 8 * (index + 1)).word()
+        }
+    };
+    assert_eq!(field(new_second, 1), new_first);
+    assert_eq!(field(new_second, 0), field(new_first, 0), "the shared object is still one");
+    assert_eq!(field(new_first, 1), foreign);
+    assert_eq!(field(field(new_first, 0), 1), 41);
+}
+
+#[test]
+fn null_immediates_and_references_to_elsewhere() {
+    collect_odd_slots::<Semispace>();
+    collect_odd_slots::<MarkSweep>();
+}
