@@ -39,6 +39,9 @@ pub mod trap;
 pub mod val;
 pub mod workloads;
 
+/// The version of Cranelift that this crate's interface is made of.
+pub use {cranelift_codegen, cranelift_frontend};
+
 pub use mutator::{CallError, Mutator, Statistics};
 pub use trap::{Trap, TrapKind};
 pub use val::Val;

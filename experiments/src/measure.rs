@@ -48,6 +48,8 @@ pub struct Run {
     pub live_bytes_sum: u64,
     pub fragmentation_bytes_sum: u64,
     pub peak_heap_bytes: u64,
+    /// The whole process's, up to the end of this run.
+    pub peak_rss_bytes: u64,
     pub compile_ns: u64,
     pub code_bytes: u64,
     pub stack_map_bytes: u64,
@@ -140,9 +142,18 @@ fn subject<C: Collector + 'static>(
             live_bytes_sum: total.live_bytes,
             fragmentation_bytes_sum: total.fragmentation_bytes,
             peak_heap_bytes: usage.peak_bytes,
+            peak_rss_bytes: peak_rss_bytes(),
             compile_ns,
             code_bytes: module.code_bytes() as u64,
             stack_map_bytes: module.maps().bytes() as u64,
         })
     }))
+}
+
+/// The most memory that this process has had resident; 0 where the system does not say.
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }

@@ -58,7 +58,7 @@ pub enum HeaderWord {
 }
 
 impl Header {
-    fn new(shape: u64, layout: LayoutId) -> u64 {
+    fn common_bits(shape: u64, layout: LayoutId) -> u64 {
         IS_HEADER | shape << SHAPE_SHIFT | u64::from(layout.index()) << LAYOUT_SHIFT
     }
 
@@ -67,7 +67,7 @@ impl Header {
     pub(super) fn record(layout: LayoutId, words: u32, references: u32) -> Self {
         debug_assert!(words <= INLINE_WORDS && u64::from(references) < 1 << words);
         Self(
-            Self::new(RECORD, layout)
+            Self::common_bits(RECORD, layout)
                 | u64::from(words) << WORDS_SHIFT
                 | u64::from(references) << REFERENCES_SHIFT,
         )
@@ -75,17 +75,17 @@ impl Header {
 
     /// A record whose size and references only its layout tells.
     pub(super) fn table(layout: LayoutId) -> Self {
-        Self(Self::new(TABLE, layout))
+        Self(Self::common_bits(TABLE, layout))
     }
 
     /// An array of references, of length 0.
     pub(super) fn references(layout: LayoutId) -> Self {
-        Self(Self::new(REFERENCES, layout) | 3 << LOG2_SHIFT)
+        Self(Self::common_bits(REFERENCES, layout) | 3 << LOG2_SHIFT)
     }
 
     /// An array of scalars of `1 << log2` bytes each, of length 0.
     pub(super) fn scalars(layout: LayoutId, log2: u32) -> Self {
-        Self(Self::new(SCALARS, layout) | u64::from(log2) << LOG2_SHIFT)
+        Self(Self::common_bits(SCALARS, layout) | u64::from(log2) << LOG2_SHIFT)
     }
 
     /// This array's header with another length.

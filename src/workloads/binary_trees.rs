@@ -18,7 +18,7 @@ const NODE_BYTES: u64 = 24;
 pub const WORKLOAD: Workload = Workload {
     name: "binary-trees",
     stresses: "high allocation rate, short lives, one long-lived tree",
-    params: &[Param { name: "depth", default: 18, quick: 8, range: MIN_DEPTH + 2..=24 }],
+    params: &[Param { name: "depth", default: 18, quick: 12, range: MIN_DEPTH + 2..=24 }],
     build,
     oracle,
 };

@@ -19,7 +19,7 @@ pub const WORKLOAD: Workload = Workload {
     name: "deep",
     stresses: "deep stack, references in every frame",
     params: &[
-        Param { name: "depth", default: 10_000, quick: 100, range: 1..=1_000_000 },
+        Param { name: "depth", default: 10_000, quick: 1_000, range: 1..=1_000_000 },
         Param { name: "refs", default: 4, quick: 3, range: 0..=16 },
     ],
     build,

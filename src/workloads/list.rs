@@ -16,8 +16,8 @@ pub const WORKLOAD: Workload = Workload {
     name: "list",
     stresses: "one chain: no memory parallelism when it is traced",
     params: &[
-        Param { name: "nodes", default: 1_000_000, quick: 2_000, range: 1..=100_000_000 },
-        Param { name: "rounds", default: 20, quick: 5, range: 0..=10_000 },
+        Param { name: "nodes", default: 1_000_000, quick: 20_000, range: 1..=100_000_000 },
+        Param { name: "rounds", default: 20, quick: 10, range: 0..=10_000 },
     ],
     build,
     oracle,

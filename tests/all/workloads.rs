@@ -4,13 +4,32 @@
 use tospace::collector::{Collector, MarkSweep, NeverFree, Semispace};
 use tospace::jit::OptLevel;
 use tospace::stack::with_stack;
-use tospace::workloads::{self, Compiled, HeapSize, Instance, Setup, Workload};
+use tospace::workloads::{self, Compiled, HeapSize, Instance, Params, Setup, Workload};
 use tospace::{Statistics, workloads::RunError};
 
-fn run<C: Collector>(workload: &'static Workload, setup: Setup) -> Result<Statistics, RunError> {
-    let params = workload.quick();
-    with_stack(workload.oracle(&params).stack_bytes, || {
-        let compiled = Compiled::new(workload, &params, &setup, C::ATTRS)?;
+/// Parameters for a few thousand objects: collecting at each of them takes time.
+fn tiny(workload: &Workload) -> Params {
+    let mut params = workload.defaults();
+    let settings: &[_] = match workload.name {
+        "binary-trees" => &[("depth", 7)],
+        "gcbench" => &[("stretch", 9), ("long_lived", 7), ("array", 1_000), ("max", 7)],
+        "list" => &[("nodes", 1_000), ("rounds", 4)],
+        "deep" => &[("depth", 60), ("refs", 3)],
+        other => panic!("say what is tiny for {other}"),
+    };
+    for (name, value) in settings {
+        workload.set(&mut params, name, *value).expect("a parameter of the workload");
+    }
+    params
+}
+
+fn run<C: Collector>(
+    workload: &'static Workload,
+    params: &Params,
+    setup: Setup,
+) -> Result<Statistics, RunError> {
+    with_stack(workload.oracle(params).stack_bytes, || {
+        let compiled = Compiled::new(workload, params, &setup, C::ATTRS)?;
         let mut instance = Instance::<C>::new(compiled, &setup, ())?;
         // `run` compares result, bytes and objects with the oracle.
         instance.run()?;
@@ -19,17 +38,25 @@ fn run<C: Collector>(workload: &'static Workload, setup: Setup) -> Result<Statis
     .expect("the system has that stack")
 }
 
-fn every_workload(setup: Setup, check: impl Fn(&Workload, &str, Statistics)) {
-    fn one<C: Collector>(setup: Setup, check: &impl Fn(&Workload, &str, Statistics)) {
+fn every_workload(
+    params: impl Fn(&Workload) -> Params,
+    setup: Setup,
+    check: impl Fn(&Workload, &str, Statistics),
+) {
+    fn one<C: Collector>(
+        params: &impl Fn(&Workload) -> Params,
+        setup: Setup,
+        check: &impl Fn(&Workload, &str, Statistics),
+    ) {
         for workload in workloads::ALL {
-            let statistics = run::<C>(workload, setup)
+            let statistics = run::<C>(workload, &params(workload), setup)
                 .unwrap_or_else(|error| panic!("{} {}: {error}", workload.name, C::ATTRS.name));
             check(workload, C::ATTRS.name, statistics);
         }
     }
-    one::<Semispace>(setup, &check);
-    one::<MarkSweep>(setup, &check);
-    one::<NeverFree>(setup, &check);
+    one::<Semispace>(&params, setup, &check);
+    one::<MarkSweep>(&params, setup, &check);
+    one::<NeverFree>(&params, setup, &check);
 }
 
 #[test]
@@ -37,7 +64,7 @@ fn plain_at_several_heap_sizes() {
     for multiple in [2.5, 3.0, 6.0] {
         for count in [false, true] {
             let setup = Setup { count, ..Setup::new(HeapSize::Multiple(multiple)) };
-            every_workload(setup, |workload, _, statistics| {
+            every_workload(Workload::quick, setup, |workload, _, statistics| {
                 let counted = count.then(|| workload.oracle(&workload.quick()).objects);
                 assert_eq!(statistics.allocated_objects, counted);
             });
@@ -48,14 +75,14 @@ fn plain_at_several_heap_sizes() {
 #[test]
 fn without_optimisation() {
     let setup = Setup { opt_level: OptLevel::None, ..Setup::new(HeapSize::Multiple(3.0)) };
-    every_workload(setup, |_, _, _| {});
+    every_workload(tiny, setup, |_, _, _| {});
 }
 
 #[test]
 fn collecting_at_every_allocation() {
     let setup = Setup { count: true, stress: 1, ..Setup::new(HeapSize::Multiple(4.0)) };
-    every_workload(setup, |workload, collector, statistics| {
-        let oracle = workload.oracle(&workload.quick());
+    every_workload(tiny, setup, |workload, collector, statistics| {
+        let oracle = workload.oracle(&tiny(workload));
         assert_eq!(statistics.collections, oracle.objects, "{} {collector}", workload.name);
         if collector != NeverFree::ATTRS.name {
             // The oracle's peak includes the object that is about to be allocated.
