@@ -2,6 +2,7 @@
 
 use std::ptr::{self, NonNull};
 
+use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
 use super::{HeapError, WORD};
@@ -19,7 +20,7 @@ impl Space {
     /// # Errors
     /// [`HeapError::Refused`] with the system's reason.
     pub fn map(bytes: usize, prefault: bool) -> Result<Self, HeapError> {
-        let refused = |error: rustix::io::Errno| HeapError::Refused { bytes, source: error.into() };
+        let refused = |error: Errno| HeapError::Refused { bytes, source: error.into() };
         let (prot, flags) =
             (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping at an address of the system's choice disturbs nothing.
@@ -40,17 +41,18 @@ impl Space {
             mm::madvise(self.base.as_ptr().cast(), self.bytes, Advice::LinuxPopulateWrite)
         };
         match populated {
-            Ok(()) => Ok(()),
-            // Kernels before 5.14 and emulators do not know the advice: touch each page instead.
-            Err(rustix::io::Errno::INVAL) => {
-                for offset in (0..self.bytes).step_by(4096) {
-                    // SAFETY: inside the mapping, which holds zeros: it is fresh.
-                    unsafe { self.base.add(offset).write_volatile(0) }
-                }
-                Ok(())
+            // Kernels before 5.14 do not know the advice.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(error) => {
+                return Err(HeapError::Refused { bytes: self.bytes, source: error.into() });
             }
-            Err(error) => Err(HeapError::Refused { bytes: self.bytes, source: error.into() }),
         }
+        // Emulators accept the advice and ignore it: nothing shows but touching.
+        for offset in (0..self.bytes).step_by(4096) {
+            // SAFETY: inside the mapping, which holds zeros: it is fresh.
+            unsafe { self.base.add(offset).write_volatile(0) }
+        }
+        Ok(())
     }
 
     /// The first address.
