@@ -145,6 +145,34 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         Ok(mutator)
     }
 
+    /// Defines more functions, host functions, layouts or globals, and makes their code final. Also
+    /// while compiled code is active, from a host function.
+    ///
+    /// ```
+    /// use tospace::collector::{Collector, Semispace};
+    /// use tospace::heap::HeapOptions;
+    /// use tospace::jit::{Module, ModuleOptions, Signature};
+    /// use tospace::Mutator;
+    ///
+    /// let module = Module::new(ModuleOptions::new(Semispace::ATTRS))?;
+    /// let mut mutator = Mutator::new(module, Semispace::new(HeapOptions::new(1 << 20))?)?;
+    /// let nothing = mutator.compile(|module| module.function("nothing", Signature::default(), |_| {}))?;
+    /// assert!(mutator.call(nothing, &[])?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What `body` fails with, or [`Error::Undefined`] if it declares a function that nobody defines.
+    pub fn compile<T>(
+        &mut self,
+        body: impl FnOnce(&mut Module) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let made = body(&mut self.module)?;
+        self.module.finalize()?;
+        self.publish_tables();
+        Ok(made)
+    }
+
     /// Makes the tables of globals and host functions as large as the module wants them, and tells
     /// compiled code where they are.
     fn publish_tables(&mut self) {
@@ -159,7 +187,8 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         }
         let globals = self.globals.as_mut_ptr();
         globals.expose_provenance();
-        // SAFETY: `context` is this mutator's, alive as long as it, and compiled code is not running.
+        // SAFETY: `context` is this mutator's, alive as long as it. If compiled code is active, it
+        // waits, and will load the tables' addresses again when it needs them.
         unsafe {
             (*self.context).globals = globals;
             (*self.context).host_functions = self.host_functions.as_ptr();

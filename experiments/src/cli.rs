@@ -156,6 +156,12 @@ impl ParamArgs {
     }
 }
 
+/// The machine's memory.
+pub fn memory_bytes() -> u64 {
+    let info = sysinfo();
+    info.totalram as u64 * u64::from(info.mem_unit)
+}
+
 /// Refuses a heap that is none, or that this machine does not have.
 pub fn check_heap(
     workload: &Workload,
@@ -164,8 +170,7 @@ pub fn check_heap(
     collector: CollectorName,
 ) -> Result<(), UsageError> {
     let bytes = collector.heap_bytes(workload, params, setup);
-    let info = sysinfo();
-    let memory = info.totalram as u64 * u64::from(info.mem_unit);
+    let memory = memory_bytes();
     if bytes < GRANULE as u64 {
         return Err(UsageError::NoHeap { bytes });
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tospace::stack::with_stack;
 use tospace::workloads::{self, HeapSize, Params, RunError, Setup, Workload};
 
-use crate::cli::{CompareArgs, check_heap};
+use crate::cli::{CompareArgs, check_heap, memory_bytes};
 use crate::measure::{CollectorName, Run, Subject};
 use crate::progress;
 use crate::run::ms;
@@ -40,7 +40,9 @@ pub fn compare(arguments: &CompareArgs) -> Result<()> {
     }
     for (workload, params) in &subjects {
         for (collector, heap) in pairs(&arguments.heap) {
-            check_heap(workload, params, &setup(arguments, heap), collector)?;
+            if collector != CollectorName::NeverFree {
+                check_heap(workload, params, &setup(arguments, heap), collector)?;
+            }
         }
     }
 
@@ -96,17 +98,23 @@ fn measure(
     step: impl Fn(String),
 ) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut subjects: Vec<Subject> = Vec::new();
+    let mut subjects: Vec<Option<Subject>> = Vec::new();
     for (collector, heap) in pairs(&arguments.heap) {
         let setup = setup(arguments, heap);
         let unbounded = collector == CollectorName::NeverFree;
-        subjects.push(collector.subject(workload, params, &setup)?);
+        let heap_bytes = collector.heap_bytes(workload, params, &setup);
+        // What never frees may want more than the machine can well give beside the others.
+        let fits = !unbounded || heap_bytes <= memory_bytes() / 2;
+        subjects.push(match fits {
+            true => Some(collector.subject(workload, params, &setup)?),
+            false => None,
+        });
         entries.push(Entry {
             workload: workload.name,
             collector: collector.name(),
             heap: if unbounded { UNBOUNDED.to_owned() } else { heap.to_string() },
-            heap_bytes: collector.heap_bytes(workload, params, &setup),
-            fits: true,
+            heap_bytes,
+            fits,
             runs: Vec::new(),
         });
     }
@@ -118,8 +126,10 @@ fn measure(
         for index in order {
             let entry = &mut entries[index];
             step(format!("{} {} {}", entry.workload, entry.collector, entry.heap));
-            if entry.fits {
-                match (subjects[index])() {
+            if let Some(subject) = &mut subjects[index]
+                && entry.fits
+            {
+                match subject() {
                     Ok(run) => entry.runs.push(run),
                     Err(error) if error.is_heap_full() => entry.fits = false,
                     Err(error) => return Err(wrong(entry, error)),

@@ -92,3 +92,62 @@ fn a_function_that_does_not_return_what_it_promises() {
     let mut boxes = boxes(Semispace::ATTRS);
     let _ = boxes.module.function("endless", Signature::new([], [I64.into()]), |_| {});
 }
+
+/// Code that is compiled later calls what was there before, has globals and layouts of its own, and
+/// its frames are walked like the others.
+#[test]
+fn code_that_is_compiled_later() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let (layout, number) = (boxes.layout, boxes.number);
+    let first = boxes.module.global();
+    let signature = || Signature::new([I64.into()], [I64.into()]);
+    // Keeps its argument in a global, collects, and gives it back.
+    let keep = boxes
+        .module
+        .function("keep", signature(), |e| {
+            let value = e.param(0);
+            let object = e.new_record(layout, args![value]);
+            e.store_global(first, object);
+            e.collect();
+            let object = e.load_global(first);
+            let value = e.load(object, number, I64);
+            e.ret(args![value]);
+        })
+        .unwrap();
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    assert_eq!(mutator.call(keep, &[Val::I64(1)]).unwrap(), [Val::I64(1)]);
+
+    let keep_two = mutator
+        .compile(|module| {
+            let globals: Vec<_> = (0..100).map(|_| module.global()).collect();
+            let mut wrapper = tospace::heap::Record::new("wrapper");
+            let inner = wrapper.reference("inner");
+            let wrapper = module.record(wrapper).expect("a small record");
+            module.function("keep_two", signature(), |e| {
+                use cranelift_codegen::ir::InstBuilder;
+                let value = e.param(0);
+                let object = e.new_record(layout, args![value]);
+                let wrapped = e.new_record(wrapper, args![object]);
+                e.store_global(globals[99], wrapped);
+                let kept = e.call(keep, args![value]).scalar();
+                let wrapped_now = e.load_global(globals[99]);
+                let object = e.load_ref(wrapped_now, inner);
+                let own = e.load(object, number, I64);
+                let sum = e.ins().iadd(kept, own);
+                // The reference on the stack is the one in the global.
+                let same = e.is_same(wrapped, wrapped_now);
+                let same = e.ins().uextend(I64, same);
+                let sum = e.ins().iadd(sum, same);
+                e.ret(args![sum]);
+            })
+        })
+        .unwrap();
+    assert_eq!(mutator.call(keep_two, &[Val::I64(10)]).unwrap(), [Val::I64(21)]);
+    assert_eq!(mutator.statistics().collections, 2);
+    assert_eq!(mutator.statistics().live_bytes_last, 16 + 16 + 16);
+
+    let error = mutator
+        .compile(|module| module.declare("never", Signature::default()))
+        .expect_err("it is not defined");
+    assert!(matches!(&error, Error::Undefined(name) if name == "never"), "{error}");
+}
