@@ -24,8 +24,8 @@ use std::ptr;
 
 use super::{Barrier, Collector, CollectorAttrs, InlineAllocation, Usage};
 use crate::heap::{
-    AllocationBuffer, Cycle, GcRef, Header, HeaderWord, HeapError, HeapOptions, Layouts, Observer,
-    Phase, Roots, Slot, Space, WORD, header,
+    AllocationBuffer, Bounds, Cycle, GcRef, Header, HeaderWord, HeapError, HeapOptions, Layouts,
+    Observer, Phase, Roots, Slot, Space, WORD, header,
 };
 
 /// Two equal spaces, of which the mutator allocates in the first.
@@ -105,9 +105,7 @@ unsafe impl Collector for Semispace {
         cheney.observer.enter(Phase::Roots);
         let visited = roots.visit(|slot| cheney.forward(slot));
         cheney.observer.enter(Phase::Trace);
-        cheney.scan_grey();
-
-        let Cheney { free, copied_objects, .. } = cheney;
+        let Cheney { free, copied_objects, .. } = cheney.scan_grey();
         let live = (free - self.current.space.start()) as u64;
         self.resume_at(free, buffer);
         Cycle {
@@ -164,7 +162,7 @@ impl Semispace {
 
 /// One cycle of Cheney's algorithm.
 struct Cheney<'a, O> {
-    from: &'a Space,
+    from: Bounds,
     layouts: &'a Layouts,
     observer: &'a mut O,
     scan: usize,
@@ -176,31 +174,38 @@ struct Cheney<'a, O> {
 impl<'a, O: Observer> Cheney<'a, O> {
     fn new(from: &'a Space, to: &'a Space, layouts: &'a Layouts, observer: &'a mut O) -> Self {
         let (start, limit) = (to.start(), to.start() + to.bytes());
-        Self { from, layouts, observer, scan: start, free: start, limit, copied_objects: 0 }
+        Self {
+            from: from.bounds(),
+            layouts,
+            observer,
+            scan: start,
+            free: start,
+            limit,
+            copied_objects: 0,
+        }
     }
 
     /// Scans grey objects until none is left.
-    fn scan_grey(&mut self) {
+    ///
+    /// By value: what nobody else has a reference to, the compiler keeps in registers.
+    fn scan_grey(mut self) -> Self {
         while self.scan < self.free {
             self.scan_object();
         }
+        self
     }
 
     /// Makes the first grey object black.
     #[inline(always)]
     fn scan_object(&mut self) {
-        // SAFETY: I5: `scan` stands at the start of a copy, whose header nobody has forwarded.
-        let (object, header) = unsafe {
-            let object = GcRef::at(self.scan);
-            let HeaderWord::Header(header) = header::read(object) else {
-                unreachable!("an object in to-space was forwarded: {object:?}")
-            };
-            (object, header)
-        };
         let layouts = self.layouts;
-        // SAFETY: a copy has the layout and the size that its header says.
-        unsafe { header.visit_slots(object, layouts, |slot| self.forward(slot)) };
-        self.scan += header.bytes(layouts);
+        // SAFETY: I5: `scan` stands at the start of a copy, which has the layout and the size that
+        // its header says, and which nobody forwards.
+        unsafe {
+            let object = GcRef::at(self.scan);
+            let header = header::of(object);
+            self.scan += header.visit_slots(object, layouts, |slot| self.forward(slot));
+        }
     }
 
     /// Makes `slot` refer to the copy of what it refers to. Doing it twice does nothing more: a
@@ -208,7 +213,7 @@ impl<'a, O: Observer> Cheney<'a, O> {
     #[inline(always)]
     fn forward(&mut self, slot: Slot) {
         let word = slot.word();
-        if !self.from.contains(word) {
+        if !self.from.contain(word) {
             return;
         }
         // SAFETY: an aligned word inside from-space, in a slot, refers to an object (the promise
@@ -230,7 +235,8 @@ impl<'a, O: Observer> Cheney<'a, O> {
     #[inline(always)]
     unsafe fn copy(&mut self, object: GcRef, header: Header) -> GcRef {
         let bytes = header.bytes(self.layouts);
-        assert!(bytes <= self.limit - self.free, "to-space is full: the heap is damaged");
+        let end = self.free + bytes;
+        assert!(end <= self.limit, "to-space is full: the heap is damaged");
         // SAFETY: the object has `bytes` bytes, and as many are unused at `free`.
         let copy = unsafe {
             let copy = GcRef::at(self.free);
@@ -238,7 +244,7 @@ impl<'a, O: Observer> Cheney<'a, O> {
             header::forward(object, copy);
             copy
         };
-        self.free += bytes;
+        self.free = end;
         self.copied_objects += 1;
         if O::OBJECTS {
             self.observer.copied(object, copy, bytes);
@@ -247,26 +253,34 @@ impl<'a, O: Observer> Cheney<'a, O> {
     }
 }
 
-/// Copies an object's words. Most objects are a few words, for which a loop beats a call of `memcpy`.
+/// Copies an object's words. Most objects are a few, for which a few overlapping moves of two words
+/// beat a loop, and anything beats a call of `memcpy`.
 ///
 /// # Safety
-/// `bytes` is a multiple of eight; that many can be read at `from` and written at `to`, and the two
-/// pieces do not overlap.
+/// `bytes` is a multiple of eight, at least eight; that many can be read at `from` and written at
+/// `to`, and the two pieces do not overlap.
 #[inline(always)]
 unsafe fn copy_words(from: usize, to: usize, bytes: usize) {
-    const CALL_MEMCPY: usize = 16 * WORD;
-    let from = ptr::with_exposed_provenance::<u64>(from);
-    let to = ptr::with_exposed_provenance_mut::<u64>(to);
-    let words = bytes / WORD;
-    // SAFETY: the caller's promise.
+    type Pair = [u64; 2];
+    const PAIR: usize = size_of::<Pair>();
+    let from = ptr::with_exposed_provenance::<u8>(from);
+    let to = ptr::with_exposed_provenance_mut::<u8>(to);
+    // SAFETY: the caller's promise; every access below stays within `bytes` of both.
     unsafe {
-        if bytes > CALL_MEMCPY {
-            ptr::copy_nonoverlapping(from, to, words);
-        } else {
-            for word in 0..words {
-                // Volatile, or else the compiler makes the loop a call of `memcpy` again.
-                to.add(word).write_volatile(from.add(word).read());
+        let copy_pair = |at| to.add(at).cast::<Pair>().write(from.add(at).cast::<Pair>().read());
+        match bytes {
+            WORD => to.cast::<u64>().write(from.cast::<u64>().read()),
+            ..=32 => {
+                copy_pair(0);
+                copy_pair(bytes - PAIR);
             }
+            ..=64 => {
+                copy_pair(0);
+                copy_pair(PAIR);
+                copy_pair(bytes - 2 * PAIR);
+                copy_pair(bytes - PAIR);
+            }
+            _ => ptr::copy_nonoverlapping(from, to, bytes),
         }
     }
 }

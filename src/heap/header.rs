@@ -19,7 +19,7 @@
 //! The size and the references of all objects but the largest records are read from the header
 //! alone, without a load from a table.
 
-use std::ptr;
+use std::{hint, ptr};
 
 use super::{GcRef, LayoutId, Layouts, Slot, WORD};
 
@@ -131,44 +131,63 @@ impl Header {
         LayoutId::new((self.0 as u32) >> LAYOUT_SHIFT)
     }
 
+    #[inline(always)]
+    fn is_record(self) -> bool {
+        self.shape() == RECORD
+    }
+
     /// The object's size in bytes, header included: a multiple of eight.
     #[inline(always)]
     pub fn bytes(self, layouts: &Layouts) -> usize {
-        match self.shape() {
-            RECORD => WORD + (self.0 >> WORDS_SHIFT & 0xff) as usize * WORD,
-            TABLE => layouts.record_bytes(self.layout()),
-            _ => {
-                let payload = self.length() << (self.0 >> LOG2_SHIFT & 0b111);
-                WORD + payload.next_multiple_of(WORD)
-            }
-        }
+        if self.is_record() { self.record_bytes() } else { self.array_or_table_bytes(layouts) }
     }
 
-    /// Calls `visit` on each slot of `object`, in address order.
+    #[inline(always)]
+    fn record_bytes(self) -> usize {
+        WORD + (self.0 >> WORDS_SHIFT & 0xff) as usize * WORD
+    }
+
+    /// Out of the way of the records, which are nearly all objects.
+    #[inline(never)]
+    fn array_or_table_bytes(self, layouts: &Layouts) -> usize {
+        if self.shape() == TABLE {
+            return layouts.record_bytes(self.layout());
+        }
+        let payload = self.length() << (self.0 >> LOG2_SHIFT & 0b111);
+        WORD + payload.next_multiple_of(WORD)
+    }
+
+    /// Calls `visit` on each slot of `object`, in address order; the object's size in bytes.
     ///
     /// # Safety
     /// `object` is an object with this header and of a layout in `layouts`, readable and writable
     /// over its whole size.
     #[inline(always)]
-    pub unsafe fn visit_slots(self, object: GcRef, layouts: &Layouts, mut visit: impl FnMut(Slot)) {
+    pub unsafe fn visit_slots(
+        self,
+        object: GcRef,
+        layouts: &Layouts,
+        mut visit: impl FnMut(Slot),
+    ) -> usize {
         let payload = object.address() + WORD;
         // SAFETY: the offsets come from the object's own header or layout, so they lie inside it.
         let mut visit_word = |index: usize| visit(unsafe { Slot::at(payload + index * WORD) });
-        match self.shape() {
-            RECORD => {
-                let mut references = self.0 >> REFERENCES_SHIFT;
-                while references != 0 {
-                    visit_word(references.trailing_zeros() as usize);
-                    references &= references - 1;
-                }
+        if self.is_record() {
+            let mut references = self.0 >> REFERENCES_SHIFT;
+            while references != 0 {
+                visit_word(references.trailing_zeros() as usize);
+                references &= references - 1;
             }
-            REFERENCES => (0..self.length()).for_each(visit_word),
-            SCALARS => {}
-            _ => layouts
-                .record_references(self.layout())
-                .iter()
-                .for_each(|&w| visit_word(w as usize)),
+            return self.record_bytes();
         }
+        hint::cold_path();
+        if self.shape() == REFERENCES {
+            (0..self.length()).for_each(visit_word);
+        } else if self.shape() == TABLE {
+            let words = layouts.record_references(self.layout());
+            words.iter().for_each(|&word| visit_word(word as usize));
+        }
+        self.array_or_table_bytes(layouts)
     }
 
     /// Makes this the header of the object at `object`.
@@ -180,6 +199,18 @@ impl Header {
         // SAFETY: the caller's promise.
         unsafe { word(object).write(self.0) }
     }
+}
+
+/// The header of an object that has not been forwarded.
+///
+/// # Safety
+/// `object` refers to such an object.
+#[inline(always)]
+pub unsafe fn of(object: GcRef) -> Header {
+    // SAFETY: the caller's promise.
+    let bits = unsafe { word(object).read() };
+    debug_assert!(bits & IS_HEADER != 0, "{object:?} starts with {bits:#x}, which is no header");
+    Header(bits)
 }
 
 /// Reads an object's first word.

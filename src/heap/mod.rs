@@ -22,7 +22,7 @@ pub use observer::{Cycle, Observer, Phase};
 pub use options::{GRANULE, HeapError, HeapOptions};
 pub use roots::{Roots, RootsVisited};
 pub use slot::Slot;
-pub use space::Space;
+pub use space::{Bounds, Space};
 
 /// Bytes in a word: the size of a reference, a header, and the alignment of every object.
 pub const WORD: usize = 8;

@@ -67,15 +67,37 @@ impl Space {
         self.bytes
     }
 
-    /// Whether `word`, read from a slot, is a reference into this space. Null, immediates and
+    /// Where the space lies.
+    #[inline(always)]
+    pub fn bounds(&self) -> Bounds {
+        Bounds { start: self.start(), words: self.bytes >> WORD_SHIFT }
+    }
+}
+
+const WORD_SHIFT: u32 = WORD.ilog2();
+
+/// Where a space lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    start: usize,
+    words: usize,
+}
+
+impl Bounds {
+    /// The first address.
+    #[inline(always)]
+    pub fn start(self) -> usize {
+        self.start
+    }
+
+    /// Whether `word`, read from a slot, is a reference into the space. Null, immediates and
     /// references to elsewhere are not.
     ///
     /// One comparison decides: rotating moves the low bits that only an immediate has to the top,
     /// where they make the word too large, just as an address below the start does by wrapping.
     #[inline(always)]
-    pub fn contains(&self, word: usize) -> bool {
-        const SHIFT: u32 = WORD.ilog2();
-        word.wrapping_sub(self.start()).rotate_right(SHIFT) < self.bytes >> SHIFT
+    pub fn contain(self, word: usize) -> bool {
+        word.wrapping_sub(self.start).rotate_right(WORD_SHIFT) < self.words
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::blocks::{BLOCK, BlockTable};
 use crate::heap::{
-    GcRef, HeaderWord, HeapError, Layouts, Slot, Space, WORD, header, prefetch::prefetch,
+    Bounds, GcRef, HeapError, Layouts, Slot, Space, WORD, header, prefetch::prefetch,
 };
 
 /// One bit for each word of the heap, set if a marked object starts there.
@@ -18,23 +18,15 @@ impl MarkBits {
     }
 
     fn words(&self) -> &[u64] {
+        let start = std::ptr::with_exposed_provenance(self.0.start());
         // SAFETY: the space is mapped, zeroed when it was made, and only `words_mut` writes to it.
-        unsafe {
-            std::slice::from_raw_parts(
-                std::ptr::with_exposed_provenance(self.0.start()),
-                self.0.bytes() / WORD,
-            )
-        }
+        unsafe { std::slice::from_raw_parts(start, self.0.bytes() / WORD) }
     }
 
-    fn words_mut(&mut self) -> &mut [u64] {
+    pub fn words_mut(&mut self) -> &mut [u64] {
+        let start = std::ptr::with_exposed_provenance_mut(self.0.start());
         // SAFETY: as in `words`; the exclusive borrow makes this the only slice.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                std::ptr::with_exposed_provenance_mut(self.0.start()),
-                self.0.bytes() / WORD,
-            )
-        }
+        unsafe { std::slice::from_raw_parts_mut(start, self.0.bytes() / WORD) }
     }
 
     pub fn clear(&mut self) {
@@ -42,18 +34,8 @@ impl MarkBits {
     }
 
     /// Whether the object `offset` bytes into the heap is marked.
-    #[inline(always)]
     pub fn is_marked(&self, offset: usize) -> bool {
         self.words()[offset / COVERED] & bit(offset) != 0
-    }
-
-    /// Marks the object `offset` bytes into the heap; whether it was unmarked.
-    #[inline(always)]
-    fn set(&mut self, offset: usize) -> bool {
-        let word = &mut self.words_mut()[offset / COVERED];
-        let was_unmarked = *word & bit(offset) == 0;
-        *word |= bit(offset);
-        was_unmarked
     }
 
     /// How many objects in the block are marked.
@@ -77,13 +59,13 @@ pub struct MarkStack<'a> {
     memory: &'a Space,
     depth: usize,
     queue: [usize; AHEAD],
-    at: usize,
+    first: usize,
     queued: usize,
 }
 
 impl<'a> MarkStack<'a> {
     pub fn new(memory: &'a Space) -> Self {
-        Self { memory, depth: 0, queue: [0; AHEAD], at: 0, queued: 0 }
+        Self { memory, depth: 0, queue: [0; AHEAD], first: 0, queued: 0 }
     }
 
     #[inline(always)]
@@ -103,35 +85,32 @@ impl<'a> MarkStack<'a> {
         true
     }
 
-    /// The object that has waited longest in the queue, while the stack feeds the queue.
+    /// The object that has waited longest in the queue, which is filled from the stack before.
     #[inline(always)]
     fn pop(&mut self) -> Option<GcRef> {
-        loop {
-            let mut incoming = 0;
-            if self.depth > 0 {
-                self.depth -= 1;
-                self.queued += 1;
-                // SAFETY: below `depth` entries have been written.
-                incoming = unsafe { self.entry(self.depth).read() };
-                prefetch(incoming);
-            }
-            let outgoing = std::mem::replace(&mut self.queue[self.at], incoming);
-            self.at = (self.at + 1) % AHEAD;
-            if outgoing != 0 {
-                self.queued -= 1;
-                return GcRef::from_word(outgoing);
-            }
-            if self.queued == 0 {
-                return None;
-            }
+        while self.queued < AHEAD && self.depth > 0 {
+            self.depth -= 1;
+            // SAFETY: entries below `depth` have been written.
+            let object = unsafe { self.entry(self.depth).read() };
+            prefetch(object);
+            self.queue[(self.first + self.queued) % AHEAD] = object;
+            self.queued += 1;
         }
+        if self.queued == 0 {
+            return None;
+        }
+        let object = self.queue[self.first];
+        self.first = (self.first + 1) % AHEAD;
+        self.queued -= 1;
+        GcRef::from_word(object)
     }
 }
 
 /// One traversal of the heap.
 pub struct Marker<'a> {
-    pub space: &'a Space,
-    pub bits: &'a mut MarkBits,
+    pub space: Bounds,
+    /// The mark bits' words.
+    pub bits: &'a mut [u64],
     pub blocks: &'a mut BlockTable,
     pub stack: MarkStack<'a>,
     pub layouts: &'a Layouts,
@@ -144,11 +123,14 @@ impl Marker<'_> {
     #[inline(always)]
     pub fn mark(&mut self, slot: Slot) {
         let word = slot.word();
-        if !self.space.contains(word) {
+        if !self.space.contain(word) {
             return;
         }
         let offset = word - self.space.start();
-        if self.bits.set(offset) && !self.stack.push(word) {
+        let bits = &mut self.bits[offset / COVERED];
+        let unmarked = *bits & bit(offset) == 0;
+        *bits |= bit(offset);
+        if unmarked && !self.stack.push(word) {
             self.blocks.note_overflow(offset / BLOCK);
         }
     }
@@ -182,7 +164,7 @@ impl Marker<'_> {
 
     fn marked_in(&mut self, block: usize, mut action: impl FnMut(&mut Self, GcRef)) {
         for offset in self.blocks.cells(block) {
-            if self.bits.is_marked(offset)
+            if self.bits[offset / COVERED] & bit(offset) != 0
                 && let Some(object) = GcRef::from_word(self.space.start() + offset)
             {
                 action(self, object);
@@ -193,25 +175,16 @@ impl Marker<'_> {
     /// Marks what the slots of `object` refer to.
     #[inline(always)]
     fn scan(&mut self, object: GcRef) {
-        let (header, layouts) = (header_of(object), self.layouts);
-        self.live_bytes += header.bytes(layouts) as u64;
-        // SAFETY: a marked object has the layout and the size that its header says.
-        unsafe { header.visit_slots(object, layouts, |slot| self.mark(slot)) };
+        let layouts = self.layouts;
+        // SAFETY: a marked object is one (the promise made to `Collector::collect`: slots refer to
+        // objects), and has the layout and the size that its header says.
+        let bytes =
+            unsafe { header::of(object).visit_slots(object, layouts, |slot| self.mark(slot)) };
+        self.live_bytes += bytes as u64;
     }
 
     fn bytes_of(&self, object: GcRef) -> u64 {
-        header_of(object).bytes(self.layouts) as u64
-    }
-}
-
-#[inline(always)]
-fn header_of(object: GcRef) -> header::Header {
-    // SAFETY: only words that slots hold are marked, and those refer to objects (the promise made to
-    // `Collector::collect`).
-    match unsafe { header::read(object) } {
-        HeaderWord::Header(header) => header,
-        HeaderWord::Forwarded(to) => {
-            panic!("{object:?} holds a link to {to:?}: it is free or damaged")
-        }
+        // SAFETY: as in `scan`.
+        unsafe { header::of(object) }.bytes(self.layouts) as u64
     }
 }

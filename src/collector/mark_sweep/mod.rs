@@ -125,8 +125,8 @@ unsafe impl Collector for MarkSweep {
 
         self.bits.clear();
         let mut marker = Marker {
-            space: &self.space,
-            bits: &mut self.bits,
+            space: self.space.bounds(),
+            bits: self.bits.words_mut(),
             blocks: &mut self.blocks,
             stack: MarkStack::new(&self.mark_stack),
             layouts,
