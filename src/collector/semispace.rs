@@ -270,11 +270,11 @@ unsafe fn copy_words(from: usize, to: usize, bytes: usize) {
         let copy_pair = |at| to.add(at).cast::<Pair>().write(from.add(at).cast::<Pair>().read());
         match bytes {
             WORD => to.cast::<u64>().write(from.cast::<u64>().read()),
-            ..=32 => {
+            16..=32 => {
                 copy_pair(0);
                 copy_pair(bytes - PAIR);
             }
-            ..=64 => {
+            33..=64 => {
                 copy_pair(0);
                 copy_pair(PAIR);
                 copy_pair(bytes - 2 * PAIR);
