@@ -5,7 +5,7 @@
 //! heaps are touched beforehand and emptied between iterations. Ends with a table of ratios.
 //!
 //! `cargo bench` runs all of it, `cargo bench -- --quick` takes few samples of small programs, and
-//! `cargo bench -- list` only the groups whose names contain `list`.
+//! `cargo bench -- list/` only what contains `list/` in its name, such as `list/3x/semispace`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -36,26 +36,67 @@ fn main() {
             .warm_up_time(Duration::from_millis(300))
             .measurement_time(Duration::from_secs(2))
             .configure_from_args();
-        let samples = RefCell::default();
+        let (samples, selection) = (RefCell::default(), Selection::from_arguments());
         for (index, workload) in workloads::ALL.into_iter().enumerate() {
-            bench_workload(&mut criterion, &samples, index, workload, &params(workload));
+            let params = params(workload);
+            bench_workload(&mut criterion, &samples, &selection, index, workload, &params);
         }
         criterion.final_summary();
-        println!("{}", table(&samples.borrow()));
+        if !samples.borrow().is_empty() {
+            println!("{}", table(&samples.borrow()));
+        }
     })
     .expect("the system has that stack");
+}
+
+/// What the command line selects: criterion's own filter comes too late to spare a heap.
+struct Selection {
+    part: Option<String>,
+}
+
+impl Selection {
+    /// The last argument that is neither an option nor an option's value.
+    fn from_arguments() -> Self {
+        const WITHOUT_VALUE: [&str; 10] = [
+            "--bench",
+            "--test",
+            "--list",
+            "--quick",
+            "--quiet",
+            "--verbose",
+            "--noplot",
+            "--exact",
+            "--nocapture",
+            "--discard-baseline",
+        ];
+        let arguments: Vec<String> = std::env::args().collect();
+        let is_value =
+            |previous: &str| previous.starts_with('-') && !WITHOUT_VALUE.contains(&previous);
+        let mut part = None;
+        for pair in arguments.windows(2) {
+            if !pair[1].starts_with('-') && !is_value(&pair[0]) {
+                part = Some(pair[1].clone());
+            }
+        }
+        Self { part }
+    }
+
+    fn includes(&self, name: &str) -> bool {
+        self.part.as_ref().is_none_or(|part| name.contains(part))
+    }
 }
 
 fn bench_workload(
     criterion: &mut Criterion,
     samples: &RefCell<Samples>,
+    selection: &Selection,
     index: usize,
     workload: &'static Workload,
     params: &Params,
 ) {
     let mut group = criterion.benchmark_group(workload.name);
     group.sampling_mode(SamplingMode::Flat);
-    let mut subject = Subject { group: &mut group, samples, index, workload, params };
+    let mut subject = Subject { group: &mut group, samples, selection, index, workload, params };
     for multiple in MULTIPLES {
         let heap = HeapSize::Multiple(multiple);
         subject.bench::<Semispace>(heap, heap.to_string());
@@ -68,6 +109,7 @@ fn bench_workload(
 struct Subject<'a, 'b> {
     group: &'a mut BenchmarkGroup<'b, WallTime>,
     samples: &'a RefCell<Samples>,
+    selection: &'a Selection,
     index: usize,
     workload: &'static Workload,
     params: &'a Params,
@@ -76,6 +118,9 @@ struct Subject<'a, 'b> {
 impl Subject<'_, '_> {
     fn bench<C: Collector>(&mut self, heap: HeapSize, label: String) {
         let (name, collector) = (self.workload.name, C::ATTRS.name);
+        if !self.selection.includes(&format!("{name}/{label}/{collector}")) {
+            return;
+        }
         let setup = Setup { prefault: true, ..Setup::new(heap) };
         let compiled = Compiled::new(self.workload, self.params, &setup, C::ATTRS);
         let instance = Instance::<C>::new(compiled.expect("it compiles"), &setup, ());

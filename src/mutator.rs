@@ -5,6 +5,7 @@
 //! what goes wrong into a [`Trap`].
 
 use std::any::Any;
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
@@ -23,10 +24,10 @@ use crate::stack::{FrameRoots, frames_of};
 use crate::trap::{Location, Trap, TrapKind};
 use crate::val::Val;
 
-/// Collections in a row that may leave less than [`LEAST_FREE`] of the heap free.
+/// Collections in a row that may come after next to no allocation.
 const MOST_FUTILE: u32 = 8;
-/// The part of a heap, in 1/n, below which a collection has recovered next to nothing.
-const LEAST_FREE: u64 = 64;
+/// The part of the memory for objects, in 1/n, below which allocation is next to nothing.
+const LEAST_PROGRESS: u64 = 64;
 
 /// Why a call did not return.
 #[derive(Clone, PartialEq, Debug, Error)]
@@ -44,9 +45,9 @@ pub enum CallError {
         /// What the call had for them.
         given: Vec<Val>,
     },
-    /// The host cannot enter the function: it takes or gives references, or values of more than
-    /// eight bytes, or its module is not final.
-    #[error("the host cannot enter `{0}`")]
+    /// The host cannot enter the function: it gives a reference or a value of more than eight
+    /// bytes, or it was never defined.
+    #[error("the host cannot enter `{0}`: it is not defined, or gives what the host cannot take")]
     NoEntry(String),
 }
 
@@ -83,13 +84,16 @@ pub struct Mutator<C: Collector, O: Observer = ()> {
     /// Compiled code holds this address while it runs.
     context: *mut Context,
     host_functions: Vec<*const c_void>,
-    globals: Vec<usize>,
+    /// Written by compiled code and by collections.
+    globals: Vec<Cell<usize>>,
     /// Where allocation goes on under stress, when compiled code's own buffer stays empty.
     withheld: AllocationBuffer,
     stress: Option<Stress>,
     statistics: Statistics,
-    /// The last collections in a row that recovered next to nothing.
+    /// The last collections in a row that the heap filled up again too soon after.
     futile: u32,
+    /// What had been allocated when the heap was full the last time.
+    allocated_when_full: u64,
     exit: Option<(Exit, Vec<Location>)>,
 }
 
@@ -139,6 +143,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             stress: None,
             statistics: Statistics::default(),
             futile: 0,
+            allocated_when_full: 0,
             exit: None,
         };
         mutator.publish_tables();
@@ -162,7 +167,8 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
     /// ```
     ///
     /// # Errors
-    /// What `body` fails with, or [`Error::Undefined`] if it declares a function that nobody defines.
+    /// What `body` fails with, or [`Error::Undefined`] if code calls a function that is not defined.
+    /// Nothing is lost: what is missing can be defined by the next call.
     pub fn compile<T>(
         &mut self,
         body: impl FnOnce(&mut Module) -> Result<T, Error>,
@@ -176,7 +182,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
     /// Makes the tables of globals and host functions as large as the module wants them, and tells
     /// compiled code where they are.
     fn publish_tables(&mut self) {
-        self.globals.resize(self.module.globals(), 0);
+        self.globals.resize(self.module.globals(), Cell::new(0));
         self.host_functions = self.module.host_functions().to_vec();
         for (func, slow_path) in [
             (ALLOCATE, allocate::<C, O> as *const c_void),
@@ -185,12 +191,10 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         ] {
             self.host_functions[func.number()] = slow_path;
         }
-        let globals = self.globals.as_mut_ptr();
-        globals.expose_provenance();
         // SAFETY: `context` is this mutator's, alive as long as it. If compiled code is active, it
         // waits, and will load the tables' addresses again when it needs them.
         unsafe {
-            (*self.context).globals = globals;
+            (*self.context).globals = self.globals.as_ptr().cast_mut().cast();
             (*self.context).host_functions = self.host_functions.as_ptr();
         }
     }
@@ -267,6 +271,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             globals: &self.globals,
         };
         let layouts = self.module.layouts();
+        self.observer.enter(Phase::Roots);
         // SAFETY: every reference was born as one in `jit::emit` and is in a mapped slot (I1), a
         // global, or a field that its layout names.
         let cycle = unsafe { self.collector.collect(&roots, layouts, buffer, &mut self.observer) };
@@ -287,7 +292,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             Some(object) => object,
             None => {
                 let cycle = self.collect();
-                self.note_recovery(&cycle, bytes)?;
+                self.note_progress(&cycle, bytes)?;
                 self.try_allocate(bytes).ok_or_else(|| self.heap_full(bytes))?
             }
         };
@@ -304,13 +309,20 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         // SAFETY: as in `collect`.
         let shared = unsafe { &mut (*self.context).buffer };
         let buffer = if self.stress.is_some() { &mut self.withheld } else { shared };
-        self.collector.allocate(bytes, buffer, &mut self.observer)
+        // SAFETY: this collector has filled both buffers, and only compiled code has taken from them.
+        unsafe { self.collector.allocate(bytes, buffer, &mut self.observer) }
     }
 
     /// Gives up when collecting has become all there is left to do.
-    fn note_recovery(&mut self, cycle: &Cycle, asked: usize) -> Result<(), TrapKind> {
+    ///
+    /// What was allocated since the heap was full the last time tells, not what is free: free memory
+    /// may be of no use to this program.
+    fn note_progress(&mut self, cycle: &Cycle, asked: usize) -> Result<(), TrapKind> {
+        let allocated = self.usage().allocated_bytes;
+        let progress = allocated - self.allocated_when_full;
         let capacity = cycle.live_bytes + cycle.free_bytes;
-        self.futile = if cycle.free_bytes < capacity / LEAST_FREE { self.futile + 1 } else { 0 };
+        self.allocated_when_full = allocated;
+        self.futile = if progress < capacity / LEAST_PROGRESS { self.futile + 1 } else { 0 };
         if self.futile < MOST_FUTILE {
             return Ok(());
         }
@@ -391,9 +403,10 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         // SAFETY: `context` is this mutator's own.
         let context = unsafe { &mut *self.context };
         assert!(context.activation.is_null(), "compiled code is active");
-        self.globals.fill(0);
+        self.globals.fill(Cell::new(0));
         context.allocated_objects = 0;
-        (self.statistics, self.futile) = (Statistics::default(), 0);
+        (self.statistics, self.futile, self.allocated_when_full) = (Statistics::default(), 0, 0);
+        self.stress = self.stress.map(|Stress { every, .. }| Stress { every, until_next: every });
         // SAFETY: no frame and no global holds a reference any more.
         unsafe { self.collector.reset(&mut context.buffer) };
         self.withheld = AllocationBuffer::EMPTY;
@@ -402,7 +415,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
     fn usage(&self) -> Usage {
         // SAFETY: as in `collect`.
         let shared = unsafe { &(*self.context).buffer };
-        self.collector.usage(if self.stress.is_some() { &self.withheld } else { shared })
+        let buffer = if self.stress.is_some() { &self.withheld } else { shared };
+        // SAFETY: as in `try_allocate`.
+        unsafe { self.collector.usage(buffer) }
     }
 
     /// What happened so far.
@@ -462,7 +477,7 @@ impl Statistics {
 /// Frames, then globals.
 struct MutatorRoots<'a> {
     frames: FrameRoots<'a>,
-    globals: &'a [usize],
+    globals: &'a [Cell<usize>],
 }
 
 // SAFETY: the frames' slots are what the maps name; the globals are words of a table that only
@@ -470,10 +485,9 @@ struct MutatorRoots<'a> {
 unsafe impl Roots for MutatorRoots<'_> {
     fn visit(&self, mut visit: impl FnMut(Slot)) -> RootsVisited {
         let mut visited = self.frames.visit(&mut visit);
-        for index in 0..self.globals.len() {
-            let address = self.globals.as_ptr().expose_provenance() + index * WORD;
-            // SAFETY: a word of the table, which was made for writing.
-            visit(unsafe { Slot::at(address) });
+        for global in self.globals {
+            // SAFETY: a cell may be written to through a shared reference, and compiled code waits.
+            visit(unsafe { Slot::at(global.as_ptr().expose_provenance()) });
         }
         visited.slots += self.globals.len() as u64;
         visited

@@ -45,7 +45,8 @@ pub struct RunArgs {
     /// The collector.
     #[arg(long, value_enum, default_value_t = CollectorName::Semispace)]
     pub collector: CollectorName,
-    /// Everything that the collector may use: bytes (K, M, G), or a multiple of the peak live size.
+    /// Everything that the collector may use: bytes (K, M, G), or a multiple of the peak live size
+    /// (never-free takes what it needs instead of a multiple).
     #[arg(long, value_name = "SIZE", default_value = "3x")]
     pub heap: HeapSize,
     #[command(flatten)]
@@ -141,8 +142,22 @@ pub enum UsageError {
     #[error("a heap of {bytes} bytes: the least is {GRANULE} (64K)")]
     NoHeap { bytes: u64 },
     /// A heap that would end in the system's killing the process.
-    #[error("a heap of {bytes} bytes is beyond this machine, which has {memory} bytes of memory")]
+    #[error(
+        "heaps of {bytes} bytes altogether are beyond this machine, which has {memory} bytes of memory"
+    )]
     TooLarge { bytes: u64, memory: u64 },
+}
+
+impl Command {
+    /// Its name on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::List(_) => "list",
+            Self::Run(_) => "run",
+            Self::Compare(_) => "compare",
+            Self::Experiment(_) => "experiment",
+        }
+    }
 }
 
 impl ParamArgs {
@@ -156,25 +171,27 @@ impl ParamArgs {
     }
 }
 
-/// The machine's memory.
-pub fn memory_bytes() -> u64 {
-    let info = sysinfo();
-    info.totalram as u64 * u64::from(info.mem_unit)
-}
-
-/// Refuses a heap that is none, or that this machine does not have.
+/// Refuses a heap that is none, or that this machine does not have; its size in bytes.
 pub fn check_heap(
     workload: &Workload,
     params: &Params,
     setup: &Setup,
     collector: CollectorName,
-) -> Result<(), UsageError> {
+) -> Result<u64, UsageError> {
     let bytes = collector.heap_bytes(workload, params, setup);
-    let memory = memory_bytes();
     if bytes < GRANULE as u64 {
         return Err(UsageError::NoHeap { bytes });
     }
-    if bytes > memory {
+    check_memory(bytes)?;
+    Ok(bytes)
+}
+
+/// Refuses heaps of more than seven eighths of the machine's memory: the rest of the process, and of
+/// the machine, needs some too.
+pub fn check_memory(bytes: u64) -> Result<(), UsageError> {
+    let info = sysinfo();
+    let memory = info.totalram as u64 * u64::from(info.mem_unit);
+    if bytes > memory / 8 * 7 {
         return Err(UsageError::TooLarge { bytes, memory });
     }
     Ok(())

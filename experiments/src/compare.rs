@@ -7,10 +7,10 @@ use serde::Serialize;
 use tospace::stack::with_stack;
 use tospace::workloads::{self, HeapSize, Params, RunError, Setup, Workload};
 
-use crate::cli::{CompareArgs, check_heap, memory_bytes};
+use crate::cli::{CompareArgs, check_heap, check_memory};
 use crate::measure::{CollectorName, Run, Subject};
-use crate::progress;
 use crate::run::ms;
+use crate::{print, progress};
 
 /// What one collector did at one heap size.
 #[derive(Debug, Serialize)]
@@ -39,11 +39,15 @@ pub fn compare(arguments: &CompareArgs) -> Result<()> {
         subjects.push((workload, params));
     }
     for (workload, params) in &subjects {
+        // All heaps of a workload exist at the same time.
+        let mut together = 0;
         for (collector, heap) in pairs(&arguments.heap) {
             if collector != CollectorName::NeverFree {
-                check_heap(workload, params, &setup(arguments, heap), collector)?;
+                let setup = setup(arguments, heap);
+                together += check_heap(workload, params, &setup, collector)?;
             }
         }
+        check_memory(together)?;
     }
 
     let rounds = if arguments.counters { 1 } else { arguments.rounds };
@@ -63,13 +67,12 @@ pub fn compare(arguments: &CompareArgs) -> Result<()> {
     bar.finish_and_clear();
 
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
+        print(serde_json::to_string_pretty(&entries)?)
     } else if arguments.counters {
-        println!("{}", table_of_counters(&entries));
+        print(table_of_counters(&entries))
     } else {
-        println!("{}", table_of_times(&entries));
+        print(table_of_times(&entries))
     }
-    Ok(())
 }
 
 fn setup(arguments: &CompareArgs, heap: HeapSize) -> Setup {
@@ -79,7 +82,10 @@ fn setup(arguments: &CompareArgs, heap: HeapSize) -> Setup {
 /// What to compare: a collector that no multiple bounds only once.
 fn pairs(heaps: &[HeapSize]) -> Vec<(CollectorName, HeapSize)> {
     let mut pairs = Vec::new();
-    for &heap in heaps {
+    for (index, &heap) in heaps.iter().enumerate() {
+        if heaps[..index].contains(&heap) {
+            continue;
+        }
         for collector in CollectorName::ALL {
             if collector != CollectorName::NeverFree {
                 pairs.push((collector, heap));
@@ -99,12 +105,14 @@ fn measure(
 ) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut subjects: Vec<Option<Subject>> = Vec::new();
+    let mut together = 0;
     for (collector, heap) in pairs(&arguments.heap) {
         let setup = setup(arguments, heap);
         let unbounded = collector == CollectorName::NeverFree;
         let heap_bytes = collector.heap_bytes(workload, params, &setup);
-        // What never frees may want more than the machine can well give beside the others.
-        let fits = !unbounded || heap_bytes <= memory_bytes() / 2;
+        // What never frees may want more than the machine can give beside the others.
+        let fits = !unbounded || check_memory(together + heap_bytes).is_ok();
+        together += heap_bytes;
         subjects.push(match fits {
             true => Some(collector.subject(workload, params, &setup)?),
             false => None,

@@ -6,11 +6,11 @@ use serde_json::json;
 use tospace::workloads;
 
 use crate::cli::ListArgs;
+use crate::print;
 
 pub fn list(arguments: &ListArgs) -> Result<()> {
     if arguments.json {
-        println!("{:#}", as_json());
-        return Ok(());
+        return print(format_args!("{:#}", as_json()));
     }
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header(["workload", "stresses", "parameters (quick)"]);
@@ -21,8 +21,7 @@ pub fn list(arguments: &ListArgs) -> Result<()> {
         });
         table.add_row([workload.name, workload.stresses, &params.collect::<Vec<_>>().join("; ")]);
     }
-    println!("{table}");
-    Ok(())
+    print(table)
 }
 
 fn as_json() -> serde_json::Value {

@@ -7,7 +7,7 @@ use tospace::workloads::{Params, RunError, Setup};
 
 use crate::cli::{RunArgs, check_heap};
 use crate::measure::Run;
-use crate::progress;
+use crate::{print, progress};
 
 /// The last run, and all of them if there were more.
 #[derive(Serialize)]
@@ -37,11 +37,9 @@ pub fn run(arguments: &RunArgs) -> Result<()> {
     let last = runs.last().expect("clap demands a repetition");
     if arguments.json {
         let runs = (arguments.repeat > 1).then_some(&runs[..]);
-        println!("{}", serde_json::to_string_pretty(&Report { last, runs })?);
-    } else {
-        runs.iter().for_each(print);
+        return print(serde_json::to_string_pretty(&Report { last, runs })?);
     }
-    Ok(())
+    runs.iter().try_for_each(|run| print(text(run)))
 }
 
 fn repeat(arguments: &RunArgs, params: &Params, setup: &Setup) -> Result<Vec<Run>, RunError> {
@@ -57,34 +55,37 @@ fn repeat(arguments: &RunArgs, params: &Params, setup: &Setup) -> Result<Vec<Run
     runs
 }
 
-fn print(run: &Run) {
+fn text(run: &Run) -> String {
     let params: Vec<_> = run.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let objects = run.allocated_objects.map_or(String::new(), |count| format!("{count} objects, "));
-    println!("{} {} under {} on {}", run.workload, params.join(" "), run.collector, run.target);
-    println!("  result       {}", run.result);
-    println!("  heap         {} bytes, {} used at most", run.heap_bytes, run.peak_heap_bytes);
-    println!("  allocated    {objects}{} bytes", run.allocated_bytes);
-    println!(
-        "  collections  {}: {} objects, {} bytes copied; {} bytes live after the last",
-        run.collections, run.copied_objects, run.copied_bytes, run.live_bytes_last
-    );
-    println!(
-        "  roots        {} frames walked, {} slots visited",
-        run.frames_walked, run.slots_visited
-    );
-    println!(
-        "  CPU time     {:.1} ms: program {:.1} ms, collector {:.1} ms, longest pause {:.2} ms",
-        ms(run.total_ns),
-        ms(run.mutator_ns),
-        ms(run.gc_ns),
-        ms(run.max_pause_ns)
-    );
-    println!(
-        "  code         {} bytes, maps {} bytes, compiled in {:.1} ms",
-        run.code_bytes,
-        run.stack_map_bytes,
-        ms(run.compile_ns)
-    );
+    [
+        format!("{} {} under {} on {}", run.workload, params.join(" "), run.collector, run.target),
+        format!("  result       {}", run.result),
+        format!("  heap         {} bytes, {} touched", run.heap_bytes, run.peak_heap_bytes),
+        format!("  allocated    {objects}{} bytes", run.allocated_bytes),
+        format!(
+            "  collections  {}: {} objects, {} bytes copied; {} bytes live after the last",
+            run.collections, run.copied_objects, run.copied_bytes, run.live_bytes_last
+        ),
+        format!(
+            "  roots        {} frames walked, {} slots visited",
+            run.frames_walked, run.slots_visited
+        ),
+        format!(
+            "  CPU time     {:.1} ms: program {:.1} ms, collector {:.1} ms, longest pause {:.2} ms",
+            ms(run.total_ns),
+            ms(run.mutator_ns),
+            ms(run.gc_ns),
+            ms(run.max_pause_ns)
+        ),
+        format!(
+            "  code         {} bytes, maps {} bytes, compiled in {:.1} ms",
+            run.code_bytes,
+            run.stack_map_bytes,
+            ms(run.compile_ns)
+        ),
+    ]
+    .join("\n")
 }
 
 /// Milliseconds.

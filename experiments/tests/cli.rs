@@ -174,7 +174,10 @@ fn what_is_not_known_is_an_error_that_lists_what_is() {
         (&["run", "list", "--param", "nodes=-1"], &["`-1` is no number"]),
         (&["run", "list", "--heap", "12q"], &["`12q` is no heap size", "64M"]),
         (&["run", "list", "--heap", "0"], &["0 bytes", "65536"]),
-        (&["run", "list", "--heap", "90000G"], &["96636764160000", "beyond this machine"]),
+        (
+            &["run", "list", "--heap", "90000G"],
+            &["96636764160000", "beyond this machine", "tospace run"],
+        ),
         (&["run", "list", "--repeat", "0"], &["--repeat"]),
         (&["run"], &["WORKLOAD"]),
         (&["experiment", "none"], &["malloc"]),

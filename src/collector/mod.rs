@@ -42,6 +42,8 @@ pub struct CollectorAttrs {
     pub name: &'static str,
     /// Whether objects change their addresses.
     pub moves: bool,
+    /// Whether memory that no object occupies is ever used again.
+    pub frees: bool,
     /// How compiled code allocates.
     pub allocation: InlineAllocation,
     /// What follows a store of a reference.
@@ -53,7 +55,7 @@ pub struct CollectorAttrs {
 pub struct Usage {
     /// Everything that the collector may use.
     pub heap_bytes: u64,
-    /// The most of it that was in use for objects, copies or side tables at one time.
+    /// How much of it was ever touched: for objects, copies, or side tables.
     pub peak_bytes: u64,
     /// All objects ever allocated, headers included, as their layouts size them.
     pub allocated_bytes: u64,
@@ -79,7 +81,11 @@ pub unsafe trait Collector: Sized {
 
     /// Finds `bytes` bytes (a multiple of eight, at least eight) without collecting, and fills
     /// `buffer` so that compiled code can go on by itself. `None` if a collection is due.
-    fn allocate(
+    ///
+    /// # Safety
+    /// `buffer` is empty or was filled by this collector since it was last reset, and nothing but
+    /// allocation has changed it.
+    unsafe fn allocate(
         &mut self,
         bytes: usize,
         buffer: &mut AllocationBuffer,
@@ -90,7 +96,8 @@ pub unsafe trait Collector: Sized {
     ///
     /// # Safety
     /// Every word that the roots and the objects' layouts name holds null, an immediate, a
-    /// reference to an object of this heap, or a reference to memory outside of it.
+    /// reference to an object of this heap, or a reference to memory outside of it. `buffer` is as
+    /// for [`Collector::allocate`].
     unsafe fn collect(
         &mut self,
         roots: &impl Roots,
@@ -99,8 +106,11 @@ pub unsafe trait Collector: Sized {
         observer: &mut impl Observer,
     ) -> Cycle;
 
-    /// How much memory is in use. `buffer` is the one that compiled code drains.
-    fn usage(&self, buffer: &AllocationBuffer) -> Usage;
+    /// How much memory is in use.
+    ///
+    /// # Safety
+    /// `buffer` is as for [`Collector::allocate`].
+    unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage;
 
     /// Forgets every object and every count: the heap is as new, its pages stay touched.
     ///

@@ -67,6 +67,7 @@ unsafe impl Collector for Semispace {
     const ATTRS: CollectorAttrs = CollectorAttrs {
         name: "semispace",
         moves: true,
+        frees: true,
         allocation: InlineAllocation::Bump,
         barrier: Barrier::None,
     };
@@ -78,7 +79,7 @@ unsafe impl Collector for Semispace {
         Ok(Self { cycle_start: current.space.start(), current, other, allocated_bytes: 0 })
     }
 
-    fn allocate(
+    unsafe fn allocate(
         &mut self,
         bytes: usize,
         buffer: &mut AllocationBuffer,
@@ -102,7 +103,6 @@ unsafe impl Collector for Semispace {
         self.flip();
 
         let mut cheney = Cheney::new(&self.other.space, &self.current.space, layouts, observer);
-        cheney.observer.enter(Phase::Roots);
         let visited = roots.visit(|slot| cheney.forward(slot));
         cheney.observer.enter(Phase::Trace);
         let Cheney { free, copied_objects, .. } = cheney.scan_grey();
@@ -119,7 +119,7 @@ unsafe impl Collector for Semispace {
         }
     }
 
-    fn usage(&self, buffer: &AllocationBuffer) -> Usage {
+    unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage {
         let cursor = buffer.cursor.max(self.cycle_start);
         let ahead = cursor.saturating_sub(self.current.high_water);
         let touched = self.current.touched_bytes() + ahead + self.other.touched_bytes();
@@ -213,7 +213,7 @@ impl<'a, O: Observer> Cheney<'a, O> {
     #[inline(always)]
     fn forward(&mut self, slot: Slot) {
         let word = slot.word();
-        if !self.from.contain(word) {
+        if !self.from.contains(word) {
             return;
         }
         // SAFETY: an aligned word inside from-space, in a slot, refers to an object (the promise

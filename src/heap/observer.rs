@@ -10,7 +10,7 @@ use super::GcRef;
 pub enum Phase {
     /// The program itself.
     Mutator,
-    /// Walking frames, handles and globals.
+    /// Walking frames and globals, and what a collector does before that.
     Roots,
     /// Following references through the heap; copying, where the collector copies.
     Trace,
@@ -33,8 +33,9 @@ pub struct Cycle {
     pub live_bytes: u64,
     /// Bytes that can be allocated until the next collection is due, at the most.
     pub free_bytes: u64,
-    /// Bytes that were free, or not in use for objects, but could not serve the allocation that
-    /// made this collection necessary: the space's tail, free cells of other sizes, side tables.
+    /// Bytes that no object occupied when the collection began: the space's tail, free cells, side
+    /// tables. If the heap was full, they could not serve the allocation that made the collection
+    /// necessary; one that was asked for, or came of stress, finds all that was free here.
     pub fragmentation_bytes: u64,
 }
 

@@ -96,7 +96,7 @@ impl Bounds {
     /// One comparison decides: rotating moves the low bits that only an immediate has to the top,
     /// where they make the word too large, just as an address below the start does by wrapping.
     #[inline(always)]
-    pub fn contain(self, word: usize) -> bool {
+    pub fn contains(self, word: usize) -> bool {
         word.wrapping_sub(self.start).rotate_right(WORD_SHIFT) < self.words
     }
 }

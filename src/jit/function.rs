@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cranelift_codegen::{Context, FinalizedMachExceptionHandler};
 use cranelift_module::FuncId;
 
-use super::Error;
 use super::types::{Signature, WORD_TYPE};
+use super::{Error, Func};
 
 /// Whose frame it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +23,9 @@ pub(super) struct Function {
     pub id: FuncId,
     pub signature: Signature,
     pub defined: bool,
-    kind: Kind,
+    pub kind: Kind,
+    /// The functions that it calls.
+    pub callees: Vec<Func>,
     /// For as long as the code has no address.
     pub pending: Option<Pending>,
     /// The code's address; 0 before it has one.
@@ -61,6 +63,7 @@ impl Function {
             signature,
             defined: false,
             kind,
+            callees: Vec::new(),
             pending: None,
             start: 0,
             bytes: 0,

@@ -9,10 +9,13 @@ use std::ffi::c_void;
 use std::mem::{self, ManuallyDrop};
 use std::sync::Arc;
 
+use cranelift_codegen::CodegenError;
 use cranelift_codegen::ir::{
-    self, AbiParam, FuncRef, Function as IrFunction, UserFuncName, types::I64,
+    self, AbiParam, FuncRef, Function as IrFunction, UserFuncName,
+    types::{F32, F64, I32, I64},
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+use cranelift_codegen::print_errors::pretty_verifier_error;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module as _, ModuleError, default_libcall_names};
@@ -22,7 +25,7 @@ use super::emit::Emit;
 use super::function::{Function, Kind, Pending};
 use super::target::{OptLevel, host_isa};
 use super::trampoline::{self, EntryTrampoline};
-use super::types::{REF, Signature};
+use super::types::{REF, Signature, Ty};
 use crate::collector::CollectorAttrs;
 use crate::heap::{ArrayLayout, LayoutError, LayoutId, Layouts, Record, WORD};
 use crate::stack::{CallSite, Landing, MapTable};
@@ -61,16 +64,33 @@ pub enum Error {
     #[error("Cranelift refuses its settings: {0}")]
     Codegen(String),
     /// Cranelift does not compile a function.
-    #[error("function `{function}`: {source}")]
+    #[error("function `{function}`: {source}{details}")]
     Function {
         /// The function's name.
         function: String,
         /// What Cranelift says.
         source: Box<ModuleError>,
+        /// What its verifier found, with the code; empty if it found nothing.
+        details: String,
     },
-    /// A function was declared and never defined.
-    #[error("function `{0}` is declared and not defined")]
-    Undefined(String),
+    /// A function is called and not defined.
+    #[error("function `{caller}` calls `{callee}`, which is declared and not defined")]
+    Undefined {
+        /// The function that calls it.
+        caller: String,
+        /// The function that is missing.
+        callee: String,
+    },
+    /// A host function takes or gives something that does not cross the C ABI.
+    #[error(
+        "host function `{function}` takes or gives a {ty}; i32, i64, f32, f64 and references cross"
+    )]
+    HostType {
+        /// The function's name.
+        function: String,
+        /// The type that does not.
+        ty: ir::Type,
+    },
     /// A stack map has an entry that is not a 64-bit reference.
     #[error("function `{function}` keeps a {ty} in a stack map; references are i64")]
     MapEntry {
@@ -237,7 +257,8 @@ impl Module {
     /// other function.
     ///
     /// # Errors
-    /// If Cranelift refuses the signature.
+    /// [`Error::HostType`] for integers of less than 32 bits, which C leaves to its callers to
+    /// extend, and for values of more than eight bytes.
     ///
     /// # Safety
     /// `address` is an `extern "C"` function that takes a `*mut Context` and then `signature`'s
@@ -249,6 +270,11 @@ impl Module {
         signature: Signature,
         address: *const c_void,
     ) -> Result<Func, Error> {
+        for ty in signature.params.iter().chain(&signature.results).map(|ty| ty.ir()) {
+            if !matches!(ty, I32 | I64 | F32 | F64) {
+                return Err(Error::HostType { function: name.to_owned(), ty });
+            }
+        }
         self.declare_exit(name, signature, address)
     }
 
@@ -278,9 +304,11 @@ impl Module {
         let builder = FunctionBuilder::new(&mut function, &mut frontend);
         let mut emit = Emit::start(builder, self, signature);
         body(&mut emit);
-        emit.finish();
+        let callees = emit.finish();
         (self.codegen.func, self.frontend) = (function, frontend);
-        self.finish_function(func)
+        self.finish_function(func)?;
+        self.functions[func.0 as usize].callees = callees;
+        Ok(())
     }
 
     /// Declares and defines a function.
@@ -302,16 +330,22 @@ impl Module {
     /// its call sites.
     ///
     /// # Errors
-    /// [`Error::Undefined`] names a function that is declared only; nothing is final then.
+    /// [`Error::Undefined`] if code calls a function that is only declared. Nothing becomes final
+    /// then; when the function has been defined, it can.
     pub fn finalize(&mut self) -> Result<(), Error> {
-        if let Some(function) = self.functions.iter().find(|function| !function.defined) {
-            return Err(Error::Undefined(function.name.to_string()));
+        for caller in self.functions.iter().filter(|function| function.pending.is_some()) {
+            for &callee in &caller.callees {
+                let callee = &self.functions[callee.0 as usize];
+                if !callee.defined {
+                    let (caller, callee) = (caller.name.to_string(), callee.name.to_string());
+                    return Err(Error::Undefined { caller, callee });
+                }
+            }
         }
         self.build_entries()?;
-        self.jit.finalize_definitions().map_err(|source| Error::Function {
-            function: "(all)".to_owned(),
-            source: Box::new(source),
-        })?;
+        self.jit
+            .finalize_definitions()
+            .map_err(|source| function_error("(all)", source, &self.codegen.func))?;
         for index in 0..self.functions.len() {
             if let Some(pending) = self.functions[index].pending.take() {
                 self.register(Func(index as u32), pending);
@@ -320,14 +354,17 @@ impl Module {
         Ok(())
     }
 
-    /// An entry trampoline for each signature that has none. Arguments and results are words, so
-    /// functions with larger ones cannot be entered from the host.
+    /// An entry trampoline for each signature of a compiled function that has none, and takes and
+    /// gives only scalars of up to a word.
     fn build_entries(&mut self) -> Result<(), Error> {
         for index in 0..self.functions.len() {
-            let signature = self.functions[index].signature.clone();
+            let Function { kind, ref signature, .. } = self.functions[index];
+            let signature = signature.clone();
             let mut types = signature.params.iter().chain(&signature.results);
-            if self.entries.contains_key(&signature)
-                || types.any(|ty| ty.ir().bytes() as usize > WORD)
+            let crosses = |ty: &Ty| *ty != REF && ty.ir().bytes() as usize <= WORD;
+            if kind != Kind::Compiled
+                || self.entries.contains_key(&signature)
+                || !types.all(crosses)
             {
                 continue;
             }
@@ -351,9 +388,10 @@ impl Module {
         let index = self.functions.len() as u32;
         // Names are for people: two functions may have the same.
         let symbol = format!("{name}#{index}");
-        let id = self.jit.declare_function(&symbol, Linkage::Local, ir).map_err(|source| {
-            Error::Function { function: name.to_owned(), source: Box::new(source) }
-        })?;
+        let id = self
+            .jit
+            .declare_function(&symbol, Linkage::Local, ir)
+            .map_err(|source| function_error(name, source, &self.codegen.func))?;
         self.functions.push(Function::new(name, kind, id, signature));
         Ok(Func(index))
     }
@@ -381,10 +419,7 @@ impl Module {
         let defined = self.jit.define_function(function.id, &mut self.codegen);
         let result = match defined {
             Ok(()) => function.note_code(&self.codegen, self.options.keep_text),
-            Err(source) => Err(Error::Function {
-                function: function.name.to_string(),
-                source: Box::new(source),
-            }),
+            Err(source) => Err(function_error(&function.name, source, &self.codegen.func)),
         };
         self.jit.clear_context(&mut self.codegen);
         self.codegen.set_disasm(self.options.keep_text);
@@ -413,8 +448,8 @@ impl Module {
         self.jit.isa().frontend_config()
     }
 
-    /// How the host enters `func`; `None` if it takes or gives more than a word at a time, or is not
-    /// final.
+    /// How the host enters `func`; `None` if it takes or gives a reference or more than a word at a
+    /// time, or is not final.
     pub fn entry(&self, func: Func) -> Option<Entry> {
         let function = &self.functions[func.0 as usize];
         let trampoline = *self.entries.get(&function.signature)?;
@@ -461,6 +496,12 @@ impl Module {
         &self.options
     }
 
+    /// The first function of this name.
+    pub fn find(&self, name: &str) -> Option<Func> {
+        let index = self.functions.iter().position(|function| &*function.name == name)?;
+        Some(Func(index as u32))
+    }
+
     /// A function's signature.
     pub fn signature(&self, func: Func) -> &Signature {
         &self.functions[func.0 as usize].signature
@@ -497,6 +538,17 @@ impl Module {
     pub fn disassembly(&self, func: Func) -> Option<&str> {
         self.functions[func.0 as usize].text.as_ref().map(|text| &*text.machine)
     }
+}
+
+/// What Cranelift says of a function, and its verifier's findings, which it does not say by itself.
+fn function_error(name: &str, source: ModuleError, function: &IrFunction) -> Error {
+    let details = match &source {
+        ModuleError::Compilation(CodegenError::Verifier(errors)) => {
+            format!("\n{}", pretty_verifier_error(function, None, errors.clone()))
+        }
+        _ => String::new(),
+    };
+    Error::Function { function: name.to_owned(), source: Box::new(source), details }
 }
 
 impl Drop for Module {

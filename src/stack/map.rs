@@ -85,7 +85,8 @@ impl MapTable {
         self.len == 0
     }
 
-    /// The table's size in bytes: entries, vacant ones included, and lists of slots.
+    /// Bytes that a walk reads from: entries, vacant ones included, and lists of slots. Not what
+    /// finding equal lists takes when code is registered.
     pub fn bytes(&self) -> usize {
         self.entries.len() * size_of::<Entry>() + self.offsets.len() * size_of::<u32>()
     }

@@ -5,7 +5,7 @@ use std::{fmt, str};
 use thiserror::Error;
 
 use super::{BuildError, Oracle, Params, Program, Workload};
-use crate::collector::{Collector, CollectorAttrs, NeverFree};
+use crate::collector::{Collector, CollectorAttrs};
 use crate::heap::{GRANULE, HeapError, HeapOptions, Observer};
 use crate::jit::{self, Module, ModuleOptions, OptLevel};
 use crate::mutator::{CallError, Mutator, Statistics};
@@ -79,7 +79,7 @@ impl HeapSize {
         match self {
             Self::Bytes(bytes) => bytes,
             // A piece of memory may have an object's worth of bytes left over.
-            Self::Multiple(_) if attrs.name == NeverFree::ATTRS.name => {
+            Self::Multiple(_) if !attrs.frees => {
                 granules(oracle.bytes + oracle.bytes / 64 + GRANULE as u64)
             }
             Self::Multiple(multiple) => granules((oracle.peak_live_bytes as f64 * multiple) as u64),

@@ -1,7 +1,7 @@
 //! How heap sizes are written and what they come to.
 
 use tospace::collector::{Collector, MarkSweep, NeverFree, Semispace};
-use tospace::heap::{GRANULE, HeapError, HeapOptions};
+use tospace::heap::{AllocationBuffer, GRANULE, HeapError, HeapOptions};
 use tospace::workloads::{HeapSize, Workload};
 
 #[test]
@@ -41,6 +41,12 @@ fn sizes_are_bytes_with_a_unit_or_a_multiple() {
     }
 }
 
+fn heap_bytes<C: Collector>(options: HeapOptions) -> u64 {
+    let collector = C::new(options).expect("a heap");
+    // SAFETY: the buffer is empty.
+    unsafe { collector.usage(&AllocationBuffer::EMPTY) }.heap_bytes
+}
+
 #[test]
 fn a_heap_has_whole_granules() {
     for (bytes, expected) in
@@ -48,18 +54,9 @@ fn a_heap_has_whole_granules() {
     {
         let options = HeapOptions::new(bytes);
         let heap_bytes = [
-            Semispace::new(options)
-                .unwrap()
-                .usage(&tospace::heap::AllocationBuffer::EMPTY)
-                .heap_bytes,
-            MarkSweep::new(options)
-                .unwrap()
-                .usage(&tospace::heap::AllocationBuffer::EMPTY)
-                .heap_bytes,
-            NeverFree::new(options)
-                .unwrap()
-                .usage(&tospace::heap::AllocationBuffer::EMPTY)
-                .heap_bytes,
+            heap_bytes::<Semispace>(options),
+            heap_bytes::<MarkSweep>(options),
+            heap_bytes::<NeverFree>(options),
         ];
         assert_eq!(heap_bytes, [expected as u64; 3]);
     }

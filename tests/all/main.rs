@@ -1,6 +1,8 @@
 //! The library's tests, one small file for each behaviour.
 
+mod abrupt_exits;
 mod accounting;
+mod endless_crawl;
 mod globals;
 mod heap_full;
 mod heap_size;
@@ -13,4 +15,5 @@ mod nested_activations;
 mod reset;
 mod roots;
 mod support;
+mod wide_values;
 mod workloads;

@@ -9,12 +9,74 @@ use tospace::{CallError, Mutator, Val, args};
 use crate::support::{boxes, mutator};
 
 #[test]
-fn a_function_that_is_never_defined() {
+fn a_function_that_is_called_and_never_defined() {
     let mut boxes = boxes(Semispace::ATTRS);
-    boxes.module.declare("forgotten", Signature::default()).unwrap();
-    let collector = Semispace::new(HeapOptions::new(1 << 20)).unwrap();
-    let error = Mutator::new(boxes.module, collector).err().expect("not defined");
-    assert!(matches!(&error, Error::Undefined(name) if name == "forgotten"), "{error}");
+    let forgotten = boxes.module.declare("forgotten", Signature::default()).unwrap();
+    let caller = boxes
+        .module
+        .function("caller", Signature::default(), |e| {
+            e.call(forgotten, args![]);
+        })
+        .unwrap();
+    let error = boxes.module.finalize().expect_err("not defined");
+    let names = "function `caller` calls `forgotten`, which is declared and not defined";
+    assert_eq!(error.to_string(), names);
+    // Nothing is lost: once it is defined, all is well.
+    boxes.module.define(forgotten, |_| {}).unwrap();
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    assert_eq!(mutator.call(caller, &[]), Ok(vec![]));
+}
+
+#[test]
+fn a_function_that_only_the_host_calls_and_nobody_defined() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let forgotten = boxes.module.declare("forgotten", Signature::default()).unwrap();
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    let error = mutator.call(forgotten, &[]).expect_err("not defined");
+    assert_eq!(error, CallError::NoEntry("forgotten".to_owned()));
+    mutator.compile(|module| module.define(forgotten, |_| {})).unwrap();
+    assert_eq!(mutator.call(forgotten, &[]), Ok(vec![]));
+}
+
+#[test]
+fn a_function_that_is_wrong_says_why_and_can_be_mended() {
+    use cranelift_codegen::ir::InstBuilder;
+    let mut mutator = mutator::<Semispace>(boxes(Semispace::ATTRS).module, 1 << 20);
+    let signature = || Signature::new([I64.into(), I8.into()], [I64.into()]);
+    let wrong = mutator.compile(|module| module.declare("wrong", signature())).unwrap();
+    let error = mutator.compile(|module| {
+        module.define(wrong, |e| {
+            let (wide, narrow) = (e.param(0), e.param(1));
+            let sum = e.ins().iadd(wide, narrow);
+            e.ret(args![sum]);
+        })
+    });
+    let text = error.expect_err("an i64 and an i8").to_string();
+    assert!(text.contains("`wrong`") && text.contains("iadd v1, v2"), "{text}");
+    mutator
+        .compile(|module| {
+            module.define(wrong, |e| {
+                let wide = e.param(0);
+                e.ret(args![wide]);
+            })
+        })
+        .unwrap();
+    let results = mutator.call(wrong, &[Val::I64(7), Val::I8(1)]).unwrap();
+    assert_eq!(results, [Val::I64(7)]);
+}
+
+#[test]
+fn host_functions_take_what_crosses_the_c_abi() {
+    use cranelift_codegen::ir::types::{I16, I32X4, I128};
+    let mut boxes = boxes(Semispace::ATTRS);
+    for ty in [I8, I16, I128, I32X4] {
+        for signature in [Signature::new([ty.into()], []), Signature::new([], [ty.into()])] {
+            // SAFETY: it is refused, and never called.
+            let declared = unsafe { boxes.module.declare_host("odd", signature, std::ptr::null()) };
+            let error = declared.expect_err("it does not cross");
+            assert!(matches!(error, Error::HostType { ty: refused, .. } if refused == ty));
+        }
+    }
 }
 
 #[test]
@@ -145,9 +207,4 @@ fn code_that_is_compiled_later() {
     assert_eq!(mutator.call(keep_two, &[Val::I64(10)]).unwrap(), [Val::I64(21)]);
     assert_eq!(mutator.statistics().collections, 2);
     assert_eq!(mutator.statistics().live_bytes_last, 16 + 16 + 16);
-
-    let error = mutator
-        .compile(|module| module.declare("never", Signature::default()))
-        .expect_err("it is not defined");
-    assert!(matches!(&error, Error::Undefined(name) if name == "never"), "{error}");
 }

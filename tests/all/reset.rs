@@ -4,10 +4,12 @@ use tospace::Statistics;
 use tospace::collector::{Collector, MarkSweep, NeverFree, Semispace};
 use tospace::workloads::{Compiled, HeapSize, Instance, Setup, Workload};
 
-fn counts<C: Collector>() -> Vec<Statistics> {
+fn counts<C: Collector>(stress: u64) -> Vec<Statistics> {
     let workload = Workload::named("gcbench").unwrap();
-    let setup = Setup { count: true, ..Setup::new(HeapSize::Multiple(3.0)) };
+    let setup = Setup { count: true, stress, ..Setup::new(HeapSize::Multiple(3.0)) };
     let params = workload.quick();
+    // A stress that divides the number of objects would hide a countdown that goes on.
+    assert!(stress == 0 || workload.oracle(&params).objects % stress != 0);
     let compiled = Compiled::new(workload, &params, &setup, C::ATTRS).unwrap();
     let mut instance = Instance::<C>::new(compiled, &setup, ()).unwrap();
     let runs = (0..3).map(|_| {
@@ -23,10 +25,15 @@ fn counts<C: Collector>() -> Vec<Statistics> {
 
 #[test]
 fn runs_repeat_exactly() {
-    for runs in [counts::<Semispace>(), counts::<MarkSweep>(), counts::<NeverFree>()] {
-        assert!(runs[0].collections > 0 || runs[0].usage.free_bytes > 0);
-        assert_eq!(runs[0], runs[1]);
-        assert_eq!(runs[0], runs[2]);
+    for stress in [0, 1009] {
+        for runs in
+            [counts::<Semispace>(stress), counts::<MarkSweep>(stress), counts::<NeverFree>(stress)]
+        {
+            let collects = stress > 0 || runs[0].total.copied_bytes > 0;
+            assert!(runs[0].collections > 0 || !collects);
+            assert_eq!(runs[0], runs[1]);
+            assert_eq!(runs[0], runs[2]);
+        }
     }
 }
 

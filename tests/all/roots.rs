@@ -26,11 +26,11 @@ fn a_space_contains_the_aligned_addresses_between_its_ends() {
     let space = Space::map(1 << 16, false).unwrap();
     let (start, end) = (space.start(), space.start() + space.bytes());
     for inside in [start, start + 8, end - 8] {
-        assert!(space.bounds().contain(inside), "{inside:#x}");
+        assert!(space.bounds().contains(inside), "{inside:#x}");
     }
     for outside in [0, 1, 7, 8, start - 8, start + 1, start + 4, end - 1, end, end + 8, usize::MAX]
     {
-        assert!(!space.bounds().contain(outside), "{outside:#x}");
+        assert!(!space.bounds().contains(outside), "{outside:#x}");
     }
 }
 
@@ -45,7 +45,10 @@ fn collect_odd_slots<C: Collector>() {
     let mut collector = C::new(HeapOptions::new(1 << 20)).unwrap();
 
     let mut allocate = |left: usize, right: usize| {
-        let object = collector.allocate(24, &mut buffer, &mut ()).expect("there is room");
+        let object = {
+            // SAFETY: the buffer is this collector's.
+            unsafe { collector.allocate(24, &mut buffer, &mut ()) }.expect("there is room")
+        };
         // SAFETY: a new object of three words.
         unsafe {
             template.write(object);

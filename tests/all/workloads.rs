@@ -92,3 +92,29 @@ fn collecting_at_every_allocation() {
         }
     });
 }
+
+/// The peak live size is what heaps are measured in: it has to be right for all parameters.
+#[test]
+fn peak_live_sizes_of_unusual_parameters() {
+    let cases: [(&str, &[(&str, u64)]); 6] = [
+        ("gcbench", &[("stretch", 4), ("long_lived", 0), ("array", 2), ("max", 12)]),
+        ("gcbench", &[("stretch", 4), ("long_lived", 8), ("array", 100), ("max", 5)]),
+        ("gcbench", &[("stretch", 6), ("long_lived", 2), ("array", 4_000), ("max", 7)]),
+        ("list", &[("nodes", 700), ("rounds", 0)]),
+        ("deep", &[("depth", 1), ("refs", 16)]),
+        ("deep", &[("depth", 90), ("refs", 1)]),
+    ];
+    for (name, settings) in cases {
+        let workload = Workload::named(name).unwrap();
+        let mut params = workload.defaults();
+        for (name, value) in settings {
+            workload.set(&mut params, name, *value).unwrap();
+        }
+        let setup = Setup { stress: 1, ..Setup::new(HeapSize::Bytes(4 << 20)) };
+        let statistics = run::<Semispace>(workload, &params, setup).expect("it fits");
+        let (most, oracle) = (statistics.live_bytes_most, workload.oracle(&params));
+        assert!(most <= oracle.peak_live_bytes, "{name} {settings:?}: {most} live");
+        let slack = oracle.peak_live_bytes / 10 + 24;
+        assert!(most + slack >= oracle.peak_live_bytes, "{name} {settings:?}: {most} live");
+    }
+}

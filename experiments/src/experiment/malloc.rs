@@ -11,13 +11,13 @@ use serde_json::json;
 use tospace::workloads::binary_trees::WORKLOAD;
 
 use crate::compare::median;
-use crate::progress;
+use crate::{print, progress};
 
 const SOURCE: &str = include_str!("../../malloc/binary_trees.c");
 const HEAP: &str = "64M";
 
 pub fn malloc(quick: bool, as_json: bool) -> Result<()> {
-    let (depth, rounds) = if quick { (14, 4) } else { (WORKLOAD.params[0].default, 10) };
+    let (depth, rounds) = if quick { (16, 4) } else { (WORKLOAD.params[0].default, 10) };
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("binary_trees");
     compile(&program)?;
@@ -57,22 +57,20 @@ pub fn malloc(quick: bool, as_json: bool) -> Result<()> {
     let (least, most) = bounds(&ratios);
     let (here, in_c, ratio) = (median(seconds_here), median(seconds_in_c), median(ratios.clone()));
     if as_json {
-        println!(
+        return print(format_args!(
             "{:#}",
             json!({
                 "experiment": "malloc", "depth": depth, "heap": HEAP, "rounds": rounds,
                 "semispace_s": here, "malloc_s": in_c, "ratio": ratio, "ratios": ratios,
             })
-        );
-    } else {
-        println!(
-            "binary-trees, depth {depth}: CPU seconds of the whole process, median of {rounds}"
-        );
-        println!("  semispace, {HEAP} heap, start-up and compilation included  {here:.3}");
-        println!("  C, malloc and free, cc -O2                                {in_c:.3}");
-        println!("  ratio  {ratio:.2}, from {least:.2} to {most:.2}");
+        ));
     }
-    Ok(())
+    print(format_args!(
+        "binary-trees, depth {depth}: CPU seconds of the whole process, median of {rounds}\n\
+         \x20 semispace, {HEAP} heap, start-up and compilation included  {here:.3}\n\
+         \x20 C, malloc and free, cc -O2                                {in_c:.3}\n\
+         \x20 ratio  {ratio:.2}, from {least:.2} to {most:.2}"
+    ))
 }
 
 fn compile(program: &Path) -> Result<()> {

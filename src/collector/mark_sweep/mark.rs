@@ -123,7 +123,7 @@ impl Marker<'_> {
     #[inline(always)]
     pub fn mark(&mut self, slot: Slot) {
         let word = slot.word();
-        if !self.space.contain(word) {
+        if !self.space.contains(word) {
             return;
         }
         let offset = word - self.space.start();

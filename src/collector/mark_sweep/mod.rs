@@ -67,6 +67,7 @@ unsafe impl Collector for MarkSweep {
     const ATTRS: CollectorAttrs = CollectorAttrs {
         name: "mark-sweep",
         moves: false,
+        frees: true,
         allocation: InlineAllocation::FreeLists,
         barrier: Barrier::None,
     };
@@ -84,7 +85,7 @@ unsafe impl Collector for MarkSweep {
         })
     }
 
-    fn allocate(
+    unsafe fn allocate(
         &mut self,
         bytes: usize,
         buffer: &mut AllocationBuffer,
@@ -132,7 +133,6 @@ unsafe impl Collector for MarkSweep {
             layouts,
             live_bytes: 0,
         };
-        observer.enter(Phase::Roots);
         let visited = roots.visit(|slot| marker.mark(slot));
         observer.enter(Phase::Trace);
         let live_bytes = marker.trace();
@@ -154,7 +154,7 @@ unsafe impl Collector for MarkSweep {
         }
     }
 
-    fn usage(&self, buffer: &AllocationBuffer) -> Usage {
+    unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage {
         Usage {
             heap_bytes: self.heap_bytes as u64,
             peak_bytes: (self.blocks.touched() * BLOCK + self.side_bytes()) as u64,

@@ -152,8 +152,9 @@ impl<'a> Emit<'a> {
         emit
     }
 
-    /// Ends the body. A function without results may end without [`Emit::ret`].
-    pub(super) fn finish(mut self) {
+    /// Ends the body; the functions that it calls. One without results may end without
+    /// [`Emit::ret`].
+    pub(super) fn finish(mut self) -> Vec<Func> {
         if !self.is_filled() {
             assert!(
                 self.signature.results.is_empty(),
@@ -164,6 +165,7 @@ impl<'a> Emit<'a> {
         }
         let config = self.module.frontend_config();
         self.builder.finalize(config);
+        self.callees.into_keys().collect()
     }
 
     /// Cranelift's instructions, for everything but references.
