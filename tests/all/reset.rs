@@ -9,7 +9,7 @@ fn counts<C: Collector>(stress: u64) -> Vec<Statistics> {
     let setup = Setup { count: true, stress, ..Setup::new(HeapSize::Multiple(3.0)) };
     let params = workload.quick();
     // A stress that divides the number of objects would hide a countdown that goes on.
-    assert!(stress == 0 || workload.oracle(&params).objects % stress != 0);
+    assert!(stress == 0 || !workload.oracle(&params).objects.is_multiple_of(stress));
     let compiled = Compiled::new(workload, &params, &setup, C::ATTRS).unwrap();
     let mut instance = Instance::<C>::new(compiled, &setup, ()).unwrap();
     let runs = (0..3).map(|_| {
