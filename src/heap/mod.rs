@@ -4,6 +4,7 @@
 //! the heap is read and written through [`Slot`] (references) and [`header`] (header words).
 
 pub mod allocation;
+pub mod copy;
 pub mod gc_ref;
 pub mod header;
 pub mod layout;

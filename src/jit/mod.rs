@@ -4,6 +4,7 @@
 
 pub mod context;
 pub mod emit;
+pub mod error;
 mod function;
 pub mod module;
 pub mod target;
@@ -12,6 +13,7 @@ pub mod types;
 
 pub use context::Context;
 pub use emit::{Arg, Emit, Ref, RefVar, Results, Var};
-pub use module::{Entry, Error, Func, Global, Module, ModuleOptions};
+pub use error::Error;
+pub use module::{Entry, Func, Global, Module, ModuleOptions};
 pub use target::OptLevel;
 pub use types::{REF, Signature, Ty};

@@ -9,19 +9,8 @@ use std::ffi::c_void;
 use std::mem::{self, ManuallyDrop};
 use std::sync::Arc;
 
-use cranelift_codegen::CodegenError;
-use cranelift_codegen::ir::{
-    self, AbiParam, FuncRef, Function as IrFunction, UserFuncName,
-    types::{F32, F64, I32, I64},
-};
-use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
-use cranelift_codegen::print_errors::pretty_verifier_error;
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
-use cranelift_module::{Linkage, Module as _, ModuleError, default_libcall_names};
-use thiserror::Error;
-
 use super::emit::Emit;
+use super::error::Error;
 use super::function::{Function, Kind, Pending};
 use super::target::{OptLevel, host_isa};
 use super::trampoline::{self, EntryTrampoline};
@@ -29,6 +18,14 @@ use super::types::{REF, Signature, Ty};
 use crate::collector::CollectorAttrs;
 use crate::heap::{ArrayLayout, LayoutError, LayoutId, Layouts, Record, WORD};
 use crate::stack::{CallSite, Landing, MapTable};
+use cranelift_codegen::ir::{
+    self, AbiParam, FuncRef, Function as IrFunction, UserFuncName,
+    types::{F32, F64, I32, I64},
+};
+use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module as _, default_libcall_names};
 
 /// Address space for code: as much as a direct call reaches on aarch64.
 const CODE_ARENA: usize = 128 << 20;
@@ -52,64 +49,6 @@ impl Global {
     pub(super) fn offset(self) -> i32 {
         (self.0 as usize * WORD) as i32
     }
-}
-
-/// Why code cannot be compiled.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// Cranelift has no support for the host.
-    #[error("Cranelift does not support this machine: {0}")]
-    Host(&'static str),
-    /// The host's settings do not fit.
-    #[error("Cranelift refuses its settings: {0}")]
-    Codegen(String),
-    /// Cranelift does not compile a function.
-    #[error("function `{function}`: {source}{details}")]
-    Function {
-        /// The function's name.
-        function: String,
-        /// What Cranelift says.
-        source: Box<ModuleError>,
-        /// What its verifier found, with the code; empty if it found nothing.
-        details: String,
-    },
-    /// A function is called and not defined.
-    #[error("function `{caller}` calls `{callee}`, which is declared and not defined")]
-    Undefined {
-        /// The function that calls it.
-        caller: String,
-        /// The function that is missing.
-        callee: String,
-    },
-    /// A host function takes or gives something that does not cross the C ABI.
-    #[error(
-        "host function `{function}` takes or gives a {ty}; i32, i64, f32, f64 and references cross"
-    )]
-    HostType {
-        /// The function's name.
-        function: String,
-        /// The type that does not.
-        ty: ir::Type,
-    },
-    /// A stack map has an entry that is not a 64-bit reference.
-    #[error("function `{function}` keeps a {ty} in a stack map; references are i64")]
-    MapEntry {
-        /// The function's name.
-        function: String,
-        /// The entry's type.
-        ty: ir::Type,
-    },
-    /// The system has no memory for code.
-    #[error("no address space for code: {0}")]
-    Memory(String),
-    /// The collector wants other code than the module was told to emit.
-    #[error("the code was emitted for {code:?}; the collector is {collector:?}")]
-    Attrs {
-        /// What the module was made with.
-        code: CollectorAttrs,
-        /// What the collector demands.
-        collector: CollectorAttrs,
-    },
 }
 
 /// How a module emits code.
@@ -345,7 +284,7 @@ impl Module {
         self.build_entries()?;
         self.jit
             .finalize_definitions()
-            .map_err(|source| function_error("(all)", source, &self.codegen.func))?;
+            .map_err(|source| Error::function("(all)", source, &self.codegen.func))?;
         for index in 0..self.functions.len() {
             if let Some(pending) = self.functions[index].pending.take() {
                 self.register(Func(index as u32), pending);
@@ -391,7 +330,7 @@ impl Module {
         let id = self
             .jit
             .declare_function(&symbol, Linkage::Local, ir)
-            .map_err(|source| function_error(name, source, &self.codegen.func))?;
+            .map_err(|source| Error::function(name, source, &self.codegen.func))?;
         self.functions.push(Function::new(name, kind, id, signature));
         Ok(Func(index))
     }
@@ -419,7 +358,7 @@ impl Module {
         let defined = self.jit.define_function(function.id, &mut self.codegen);
         let result = match defined {
             Ok(()) => function.note_code(&self.codegen, self.options.keep_text),
-            Err(source) => Err(function_error(&function.name, source, &self.codegen.func)),
+            Err(source) => Err(Error::function(&function.name, source, &self.codegen.func)),
         };
         self.jit.clear_context(&mut self.codegen);
         self.codegen.set_disasm(self.options.keep_text);
@@ -538,17 +477,6 @@ impl Module {
     pub fn disassembly(&self, func: Func) -> Option<&str> {
         self.functions[func.0 as usize].text.as_ref().map(|text| &*text.machine)
     }
-}
-
-/// What Cranelift says of a function, and its verifier's findings, which it does not say by itself.
-fn function_error(name: &str, source: ModuleError, function: &IrFunction) -> Error {
-    let details = match &source {
-        ModuleError::Compilation(CodegenError::Verifier(errors)) => {
-            format!("\n{}", pretty_verifier_error(function, None, errors.clone()))
-        }
-        _ => String::new(),
-    };
-    Error::Function { function: name.to_owned(), source: Box::new(source), details }
 }
 
 impl Drop for Module {

@@ -1,26 +1,28 @@
 //! The mutator: ties compiled code to a collector.
 //!
-//! `call` enters compiled code through an entry trampoline. The slow paths below are what exit
-//! trampolines call when compiled code cannot go on by itself; they collect when they must, and turn
-//! what goes wrong into a [`Trap`].
+//! `call` enters compiled code through an entry trampoline. The slow paths are what exit trampolines
+//! call when compiled code cannot go on by itself; they collect when they must, and turn what goes
+//! wrong into a [`Trap`].
 
-use std::any::Any;
+mod roots;
+mod slow_path;
+mod statistics;
+
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::panic::{self, AssertUnwindSafe};
-use std::ptr;
+use std::{panic, ptr};
 
 use thiserror::Error;
 
+use self::roots::MutatorRoots;
+use self::slow_path::{Exit, allocate, allocate_array, collect};
+pub use self::statistics::Statistics;
 use crate::collector::{Collector, Usage};
-use crate::heap::header::MAX_LENGTH;
-use crate::heap::{
-    AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, Roots, RootsVisited, Slot, WORD,
-};
+use crate::heap::{AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, WORD};
 use crate::jit::module::{ALLOCATE, ALLOCATE_ARRAY, COLLECT};
 use crate::jit::trampoline::Outcome;
 use crate::jit::{Context, Error, Func, Module, Ty};
-use crate::stack::{FrameRoots, frames_of};
+use crate::stack::FrameRoots;
 use crate::trap::{Location, Trap, TrapKind};
 use crate::val::Val;
 
@@ -49,31 +51,6 @@ pub enum CallError {
     /// bytes, or it was never defined.
     #[error("the host cannot enter `{0}`: it is not defined, or gives what the host cannot take")]
     NoEntry(String),
-}
-
-/// The sums over all collections, and what the collector uses.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Statistics {
-    /// Collections so far.
-    pub collections: u64,
-    /// The counts of all of them, added up; [`Cycle::free_bytes`] is the last one's.
-    pub total: Cycle,
-    /// Live bytes after the last collection.
-    pub live_bytes_last: u64,
-    /// The most live bytes after any collection.
-    pub live_bytes_most: u64,
-    /// Calls of the allocation slow path.
-    pub slow_allocations: u64,
-    /// Objects that compiled code allocated, if it was compiled to count them.
-    pub allocated_objects: Option<u64>,
-    /// The collector's memory.
-    pub usage: Usage,
-}
-
-/// What leaves compiled code abruptly.
-enum Exit {
-    Trap(TrapKind),
-    Panic(Box<dyn Any + Send>),
 }
 
 /// A thread of execution in compiled code, with its heap.
@@ -341,46 +318,6 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         }
     }
 
-    /// Runs a slow path; if it fails or panics, leaves the activation that called it.
-    ///
-    /// # Safety
-    /// An `extern "C"` function that an exit trampoline called does nothing else than this, with the
-    /// context that it was given: no frame with a destructor lies between `self` and compiled code.
-    unsafe fn host<T>(
-        context: *mut Context,
-        body: impl FnOnce(&mut Self) -> Result<T, TrapKind>,
-    ) -> T {
-        // SAFETY: the caller is a host function with this context.
-        let mutator = unsafe { Self::from_context(context) };
-        let exit = match panic::catch_unwind(AssertUnwindSafe(|| body(mutator))) {
-            Ok(Ok(value)) => return value,
-            Ok(Err(trap)) => Exit::Trap(trap),
-            Err(panic) => Exit::Panic(panic),
-        };
-        // SAFETY: all Rust code but the caller's frame has returned, and the newest activation is
-        // the one that called it.
-        unsafe {
-            mutator.exit = Some((exit, mutator.backtrace()));
-            (*(*context).activation).abandon()
-        }
-    }
-
-    /// The frames of the newest activation.
-    fn backtrace(&self) -> Vec<Location> {
-        let mut backtrace = Vec::new();
-        // SAFETY: I9, and compiled code waits at an exit trampoline (I3).
-        unsafe {
-            if let Some(newest) = (*self.context).activation.as_ref() {
-                frames_of(newest, |frame| {
-                    if let Some((function, offset)) = self.module.locate(frame.pc) {
-                        backtrace.push(Location { function: function.clone(), offset });
-                    }
-                });
-            }
-        }
-        backtrace
-    }
-
     /// Collects at every `every`th allocation from now on; 0 collects only when the heap is full.
     ///
     /// Compiled code stays as it is: its buffer is kept empty, so that each allocation takes the
@@ -455,78 +392,5 @@ impl Stress {
             self.until_next = self.every;
         }
         due
-    }
-}
-
-impl Statistics {
-    fn add(&mut self, cycle: &Cycle) {
-        self.collections += 1;
-        self.live_bytes_last = cycle.live_bytes;
-        self.live_bytes_most = self.live_bytes_most.max(cycle.live_bytes);
-        let total = &mut self.total;
-        total.frames_walked += cycle.frames_walked;
-        total.slots_visited += cycle.slots_visited;
-        total.copied_objects += cycle.copied_objects;
-        total.copied_bytes += cycle.copied_bytes;
-        total.live_bytes += cycle.live_bytes;
-        total.fragmentation_bytes += cycle.fragmentation_bytes;
-        total.free_bytes = cycle.free_bytes;
-    }
-}
-
-/// Frames, then globals.
-struct MutatorRoots<'a> {
-    frames: FrameRoots<'a>,
-    globals: &'a [Cell<usize>],
-}
-
-// SAFETY: the frames' slots are what the maps name; the globals are words of a table that only
-// compiled code writes, which waits.
-unsafe impl Roots for MutatorRoots<'_> {
-    fn visit(&self, mut visit: impl FnMut(Slot)) -> RootsVisited {
-        let mut visited = self.frames.visit(&mut visit);
-        for global in self.globals {
-            // SAFETY: a cell may be written to through a shared reference, and compiled code waits.
-            visit(unsafe { Slot::at(global.as_ptr().expose_provenance()) });
-        }
-        visited.slots += self.globals.len() as u64;
-        visited
-    }
-}
-
-extern "C" fn allocate<C: Collector, O: Observer>(context: *mut Context, header: u64) -> usize {
-    // SAFETY: the exit trampoline's host function, with its context.
-    unsafe {
-        Mutator::<C, O>::host(context, |mutator| {
-            let header = Header::from_bits(header).expect("compiled code passes a header");
-            mutator.allocate(header).map(GcRef::address)
-        })
-    }
-}
-
-extern "C" fn allocate_array<C: Collector, O: Observer>(
-    context: *mut Context,
-    template: u64,
-    length: i64,
-) -> usize {
-    // SAFETY: the exit trampoline's host function, with its context.
-    unsafe {
-        Mutator::<C, O>::host(context, |mutator| {
-            let template = Header::from_bits(template).expect("compiled code passes a header");
-            if !(0..=MAX_LENGTH as i64).contains(&length) {
-                return Err(TrapKind::ArrayLength { length });
-            }
-            mutator.allocate(template.with_length(length as u32)).map(GcRef::address)
-        })
-    }
-}
-
-extern "C" fn collect<C: Collector, O: Observer>(context: *mut Context) {
-    // SAFETY: the exit trampoline's host function, with its context.
-    unsafe {
-        Mutator::<C, O>::host(context, |mutator| {
-            mutator.collect();
-            Ok(())
-        })
     }
 }
