@@ -54,6 +54,13 @@ pub struct RunArgs {
     /// Collect at every Nth allocation; 0 collects only when the heap is full.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub stress: u64,
+    /// Give each cycle fresh memory and make the retired one inaccessible; collectors that do not
+    /// move overwrite what they free.
+    #[arg(long)]
+    pub protect: bool,
+    /// Follow all references again after each collection, and check them.
+    #[arg(long)]
+    pub verify: bool,
     /// Let compiled code count the objects that it allocates.
     #[arg(long)]
     pub count: bool,

@@ -24,6 +24,8 @@ pub fn run(arguments: &RunArgs) -> Result<()> {
         prefault: !arguments.cold,
         count: arguments.count,
         stress: arguments.stress,
+        protect: arguments.protect,
+        verify: arguments.verify,
         ..Setup::new(arguments.heap)
     };
     check_heap(arguments.workload, &params, &setup, arguments.collector)?;

@@ -146,6 +146,23 @@ fn results_do_not_depend_on_collector_heap_or_stress() {
 }
 
 #[test]
+fn debug_modes_change_no_counter() {
+    for collector in ["semispace", "mark-sweep", "never-free"] {
+        let arguments = ["run", "deep", "--param", "depth=200", "--json", "--collector", collector];
+        let plain = json(&arguments);
+        for mode in [&["--protect"][..], &["--verify"], &["--protect", "--verify"]] {
+            let debugged = json(&[&arguments[..], mode].concat());
+            for field in EXACT {
+                // Fresh spaces are touched one after the other.
+                if field != "peak_heap_bytes" {
+                    assert_eq!(plain[field], debugged[field], "{collector} {mode:?} {field}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_heap_too_small_is_an_error_with_numbers() {
     for collector in ["semispace", "mark-sweep", "never-free"] {
         let arguments =

@@ -13,7 +13,7 @@ pub use never_free::NeverFree;
 pub use semispace::Semispace;
 
 use crate::heap::{
-    AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, Roots,
+    AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, Place, Roots,
 };
 
 /// How compiled code allocates without a call.
@@ -111,6 +111,9 @@ pub unsafe trait Collector: Sized {
     /// # Safety
     /// `buffer` is as for [`Collector::allocate`].
     unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage;
+
+    /// What is at the address of `reference`. Asked right after a collection, by the verifier.
+    fn place(&self, reference: GcRef, buffer: &AllocationBuffer) -> Place;
 
     /// Forgets every object and every count: the heap is as new, its pages stay touched.
     ///

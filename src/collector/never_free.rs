@@ -4,12 +4,14 @@
 //! bumps through pieces of it.
 
 use std::alloc::Layout;
+use std::ops::Range;
 
 use bumpalo::Bump;
 
 use super::{Barrier, Collector, CollectorAttrs, InlineAllocation, Usage};
 use crate::heap::{
-    AllocationBuffer, Cycle, GRANULE, GcRef, HeapError, HeapOptions, Layouts, Observer, Roots, WORD,
+    AllocationBuffer, Cycle, GRANULE, GcRef, HeapError, HeapOptions, Layouts, Observer, Place,
+    Roots, WORD,
 };
 
 /// How much compiled code gets at a time.
@@ -24,6 +26,8 @@ pub struct NeverFree {
     allocated_bytes: usize,
     /// Handed out altogether.
     handed_out: usize,
+    /// Where that lies: from the lowest address to the end of the highest piece.
+    handed_out_at: Range<usize>,
 }
 
 // SAFETY: every piece is the arena's and handed out once; nothing is ever moved or freed.
@@ -45,7 +49,8 @@ unsafe impl Collector for NeverFree {
         if options.prefault {
             arena.try_alloc_slice_fill_copy(heap_bytes, 0_u8).expect("the arena has that capacity");
         }
-        let mut never_free = Self { arena, heap_bytes, allocated_bytes: 0, handed_out: 0 };
+        let mut never_free =
+            Self { arena, heap_bytes, allocated_bytes: 0, handed_out: 0, handed_out_at: 0..0 };
         // SAFETY: no object has been allocated yet.
         unsafe { never_free.reset(&mut AllocationBuffer::EMPTY.clone()) };
         Ok(never_free)
@@ -106,11 +111,19 @@ unsafe impl Collector for NeverFree {
         }
     }
 
+    fn place(&self, reference: GcRef, _buffer: &AllocationBuffer) -> Place {
+        if self.handed_out_at.contains(&reference.address()) {
+            Place::Live
+        } else {
+            Place::Elsewhere
+        }
+    }
+
     unsafe fn reset(&mut self, buffer: &mut AllocationBuffer) {
         *buffer = AllocationBuffer::EMPTY;
         // `Bump::reset` keeps the arena's one chunk and its touched pages.
         self.arena.reset();
-        (self.allocated_bytes, self.handed_out) = (0, 0);
+        (self.allocated_bytes, self.handed_out, self.handed_out_at) = (0, 0, 0..0);
     }
 }
 
@@ -123,6 +136,12 @@ impl NeverFree {
         let piece = self.arena.try_alloc_layout(layout).ok()?;
         self.handed_out += bytes;
         piece.as_ptr().expose_provenance();
-        Some(piece.addr().get())
+        let (start, at) = (piece.addr().get(), &mut self.handed_out_at);
+        *at = if at.is_empty() {
+            start..start + bytes
+        } else {
+            at.start.min(start)..at.end.max(start + bytes)
+        };
+        Some(start)
     }
 }

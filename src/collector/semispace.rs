@@ -23,7 +23,7 @@
 use super::{Barrier, Collector, CollectorAttrs, InlineAllocation, Usage};
 use crate::heap::{
     AllocationBuffer, Bounds, Cycle, GcRef, Header, HeaderWord, HeapError, HeapOptions, Layouts,
-    Observer, Phase, Roots, Slot, Space, copy::copy_words, header,
+    Observer, Phase, Place, Reservation, Roots, Slot, Space, copy::copy_words, header,
 };
 
 /// Two equal spaces, of which the mutator allocates in the first.
@@ -35,6 +35,8 @@ pub struct Semispace {
     cycle_start: usize,
     /// What it had allocated before that.
     allocated_bytes: u64,
+    /// Where spaces come from under [`HeapOptions::protect`].
+    reservation: Option<Reservation>,
 }
 
 /// One of the two spaces, and how far it has ever been filled.
@@ -45,9 +47,8 @@ struct Half {
 }
 
 impl Half {
-    fn map(bytes: usize, prefault: bool) -> Result<Self, HeapError> {
-        let space = Space::map(bytes, prefault)?;
-        Ok(Self { high_water: space.start(), space })
+    fn new(space: Space) -> Self {
+        Self { high_water: space.start(), space }
     }
 
     fn limit(&self) -> usize {
@@ -72,9 +73,14 @@ unsafe impl Collector for Semispace {
 
     fn new(options: HeapOptions) -> Result<Self, HeapError> {
         let half = options.granular_bytes()? / 2;
-        let current = Half::map(half, options.prefault)?;
-        let other = Half::map(half, options.prefault)?;
-        Ok(Self { cycle_start: current.space.start(), current, other, allocated_bytes: 0 })
+        let mut reservation = options.protect.then(|| Reservation::new(half)).transpose()?;
+        let mut space = || match &mut reservation {
+            Some(reservation) => reservation.take(),
+            None => Space::map(half, options.prefault),
+        };
+        let (current, other) = (Half::new(space()?), Half::new(space()?));
+        let cycle_start = current.space.start();
+        Ok(Self { current, other, cycle_start, allocated_bytes: 0, reservation })
     }
 
     unsafe fn allocate(
@@ -104,6 +110,7 @@ unsafe impl Collector for Semispace {
         let visited = roots.visit(|slot| cheney.forward(slot));
         cheney.observer.enter(Phase::Trace);
         let Cheney { free, copied_objects, .. } = cheney.scan_grey();
+        self.retire();
         let live = (free - self.current.space.start()) as u64;
         self.resume_at(free, buffer);
         Cycle {
@@ -129,6 +136,15 @@ unsafe impl Collector for Semispace {
         }
     }
 
+    fn place(&self, reference: GcRef, buffer: &AllocationBuffer) -> Place {
+        let is_in = |half: &Half| half.space.bounds().contains(reference.address());
+        match (is_in(&self.current), is_in(&self.other)) {
+            (true, _) if reference.address() < buffer.cursor => Place::Live,
+            (false, false) => Place::Elsewhere,
+            _ => Place::Stale,
+        }
+    }
+
     unsafe fn reset(&mut self, buffer: &mut AllocationBuffer) {
         *buffer = AllocationBuffer::EMPTY;
         for half in [&mut self.current, &mut self.other] {
@@ -148,6 +164,16 @@ impl Semispace {
 
     fn flip(&mut self) {
         std::mem::swap(&mut self.current, &mut self.other);
+    }
+
+    /// Gives up from-space: nobody refers to it any more (I4). Under protection, whoever still does
+    /// will fault, now and after any number of collections.
+    fn retire(&mut self) {
+        if let Some(reservation) = &mut self.reservation {
+            let fresh = reservation.take().expect("a debug mode may fail for lack of memory");
+            let retired = std::mem::replace(&mut self.other, Half::new(fresh));
+            reservation.retire(retired.space);
+        }
     }
 
     /// Lets the mutator go on after the last copy.

@@ -256,6 +256,15 @@ impl Layouts {
         self.get(id).template
     }
 
+    /// Whether a header is one that an object of a registered layout can have.
+    pub fn describes(&self, header: Header) -> bool {
+        let template = self.layouts.get(header.layout().0 as usize).map(|layout| layout.template);
+        template.is_some_and(|template| match template.is_array() {
+            true => header == template.with_length(header.length() as u32),
+            false => header == template,
+        })
+    }
+
     /// The name that the layout was given.
     pub fn name(&self, id: LayoutId) -> &str {
         &self.get(id).name

@@ -11,19 +11,23 @@ pub mod layout;
 pub mod observer;
 pub mod options;
 pub mod prefetch;
+pub mod reservation;
 pub mod roots;
 pub mod slot;
 pub mod space;
+pub mod verify;
 
 pub use allocation::AllocationBuffer;
 pub use gc_ref::GcRef;
 pub use header::{Header, HeaderWord};
 pub use layout::{ArrayLayout, Field, LayoutError, LayoutId, Layouts, Record, RefField};
 pub use observer::{Cycle, Observer, Phase};
-pub use options::{GRANULE, HeapError, HeapOptions};
+pub use options::{GRANULE, HeapError, HeapOptions, POISON};
+pub use reservation::Reservation;
 pub use roots::{Roots, RootsVisited};
 pub use slot::Slot;
 pub use space::{Bounds, Space};
+pub use verify::{Place, Violation, verify};
 
 /// Bytes in a word: the size of a reference, a header, and the alignment of every object.
 pub const WORD: usize = 8;

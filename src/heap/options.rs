@@ -5,7 +5,7 @@ use thiserror::Error;
 /// Heap sizes are multiples of this, whatever the page size: counts are the same on every machine.
 pub const GRANULE: usize = 64 * 1024;
 
-/// The size of a heap, and whether its pages are touched beforehand.
+/// The size of a heap, and how its pages are treated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeapOptions {
     /// Everything that the collector uses for objects: both semispaces, side tables, mark stack.
@@ -13,12 +13,20 @@ pub struct HeapOptions {
     pub bytes: usize,
     /// Touch every page when the heap is made, so that no page fault is timed later.
     pub prefault: bool,
+    /// A debug mode: make whatever uses a stale reference fail at once. A collector that moves takes
+    /// fresh memory for each cycle and makes the retired one inaccessible; one that does not
+    /// overwrites what it frees with [`POISON`].
+    pub protect: bool,
 }
+
+/// What freed cells are filled with under [`HeapOptions::protect`]: neither a header nor a reference
+/// nor an address that a processor accepts.
+pub const POISON: usize = 0xdead_dead_dead_deaa;
 
 impl HeapOptions {
     /// A heap of `bytes`, whose pages are touched as they are first used.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes, prefault: false }
+        Self { bytes, prefault: false, protect: false }
     }
 
     /// The heap's size in whole granules.

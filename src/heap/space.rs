@@ -12,6 +12,8 @@ use super::{HeapError, WORD};
 pub struct Space {
     base: NonNull<u8>,
     bytes: usize,
+    /// Whether it belongs to a [`super::Reservation`], which gives it back.
+    reserved: bool,
 }
 
 impl Space {
@@ -28,11 +30,20 @@ impl Space {
             unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, prot, flags) }.map_err(refused)?;
         base.expose_provenance();
         let base = NonNull::new(base.cast()).expect("the system maps nothing at address 0");
-        let space = Self { base, bytes };
+        let space = Self { base, bytes, reserved: false };
         if prefault {
             space.prefault()?;
         }
         Ok(space)
+    }
+
+    /// A piece of a reservation.
+    ///
+    /// # Safety
+    /// The `bytes` bytes at `base` are mapped, readable, writable, zero, and nobody else's for as
+    /// long as the space is used.
+    pub(super) unsafe fn reserved(base: NonNull<u8>, bytes: usize) -> Self {
+        Self { base, bytes, reserved: true }
     }
 
     fn prefault(&self) -> Result<(), HeapError> {
@@ -103,6 +114,9 @@ impl Bounds {
 
 impl Drop for Space {
     fn drop(&mut self) {
+        if self.reserved {
+            return;
+        }
         // SAFETY: the mapping is this space's own, and whoever dropped it has no reference into it.
         // A failure to unmap leaves the pages mapped, which harms nobody.
         let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), self.bytes) };

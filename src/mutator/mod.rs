@@ -18,7 +18,7 @@ use self::roots::MutatorRoots;
 use self::slow_path::{Exit, allocate, allocate_array, collect};
 pub use self::statistics::Statistics;
 use crate::collector::{Collector, Usage};
-use crate::heap::{AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, WORD};
+use crate::heap::{self, AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, WORD};
 use crate::jit::module::{ALLOCATE, ALLOCATE_ARRAY, COLLECT};
 use crate::jit::trampoline::Outcome;
 use crate::jit::{Context, Error, Func, Module, Ty};
@@ -66,6 +66,7 @@ pub struct Mutator<C: Collector, O: Observer = ()> {
     /// Where allocation goes on under stress, when compiled code's own buffer stays empty.
     withheld: AllocationBuffer,
     stress: Option<Stress>,
+    verify: bool,
     statistics: Statistics,
     /// The last collections in a row that the heap filled up again too soon after.
     futile: u32,
@@ -118,6 +119,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             globals: Vec::new(),
             withheld: AllocationBuffer::EMPTY,
             stress: None,
+            verify: false,
             statistics: Statistics::default(),
             futile: 0,
             allocated_when_full: 0,
@@ -252,6 +254,17 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         // SAFETY: every reference was born as one in `jit::emit` and is in a mapped slot (I1), a
         // global, or a field that its layout names.
         let cycle = unsafe { self.collector.collect(&roots, layouts, buffer, &mut self.observer) };
+        if self.verify {
+            let place = |reference| self.collector.place(reference, buffer);
+            // SAFETY: the collector knows where its objects are.
+            match unsafe { heap::verify(&roots, layouts, place) } {
+                Ok(bytes) if bytes == cycle.live_bytes || !C::ATTRS.frees => {}
+                Ok(bytes) => panic!("{bytes} bytes are reachable, {} are live", cycle.live_bytes),
+                Err(violation) => {
+                    panic!("after collection {}: {violation}", self.statistics.collections + 1)
+                }
+            }
+        }
         self.observer.collected(&cycle);
         self.observer.enter(Phase::Mutator);
         self.statistics.add(&cycle);
@@ -330,6 +343,12 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         if is_withheld != self.stress.is_some() {
             std::mem::swap(shared, &mut self.withheld);
         }
+    }
+
+    /// Follows all references again after each collection from now on, and checks them; or no more.
+    /// What is wrong ends the collection with a panic that says where.
+    pub fn set_verify(&mut self, verify: bool) {
+        self.verify = verify;
     }
 
     /// Forgets all objects and counts; globals become null.

@@ -98,6 +98,10 @@ pub struct Setup {
     pub count: bool,
     /// Collect at every nth allocation; 0 for only when the heap is full.
     pub stress: u64,
+    /// Make stale references fail: see [`HeapOptions::protect`].
+    pub protect: bool,
+    /// Check the heap after each collection: see [`Mutator::set_verify`].
+    pub verify: bool,
     /// How hard Cranelift optimises.
     pub opt_level: OptLevel,
 }
@@ -105,7 +109,15 @@ pub struct Setup {
 impl Setup {
     /// A run on a heap of this size, as fast as it can be.
     pub fn new(heap: HeapSize) -> Self {
-        Self { heap, prefault: false, count: false, stress: 0, opt_level: OptLevel::Speed }
+        Self {
+            heap,
+            prefault: false,
+            count: false,
+            stress: 0,
+            protect: false,
+            verify: false,
+            opt_level: OptLevel::Speed,
+        }
     }
 }
 
@@ -181,9 +193,11 @@ impl<C: Collector, O: Observer> Instance<C, O> {
         let Compiled { module, program, oracle } = compiled;
         let bytes = setup.heap.bytes(&oracle, &C::ATTRS);
         let bytes = usize::try_from(bytes).expect("a 64-bit machine");
-        let collector = C::new(HeapOptions { bytes, prefault: setup.prefault })?;
+        let Setup { prefault, protect, .. } = *setup;
+        let collector = C::new(HeapOptions { bytes, prefault, protect })?;
         let mut mutator = Mutator::observed(module, collector, observer)?;
         mutator.set_stress(setup.stress);
+        mutator.set_verify(setup.verify);
         Ok(Self { mutator, program, oracle })
     }
 

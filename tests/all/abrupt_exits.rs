@@ -8,7 +8,7 @@ use std::panic::{self, AssertUnwindSafe};
 use cranelift_codegen::ir::{InstBuilder, types::I64};
 use tospace::collector::{Collector, CollectorAttrs, Semispace, Usage};
 use tospace::heap::{
-    AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, Roots,
+    AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, Place, Roots,
 };
 use tospace::jit::{Context, Func, Signature};
 use tospace::{CallError, Mutator, TrapKind, Val, args};
@@ -60,6 +60,10 @@ unsafe impl Collector for Fragile {
     unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage {
         // SAFETY: the caller's promise.
         unsafe { self.inner.usage(buffer) }
+    }
+
+    fn place(&self, reference: GcRef, buffer: &AllocationBuffer) -> Place {
+        self.inner.place(reference, buffer)
     }
 
     unsafe fn reset(&mut self, buffer: &mut AllocationBuffer) {

@@ -2,6 +2,7 @@
 
 mod abrupt_exits;
 mod accounting;
+mod debug_modes;
 mod endless_crawl;
 mod globals;
 mod heap_full;

@@ -80,7 +80,28 @@ fn without_optimisation() {
 
 #[test]
 fn collecting_at_every_allocation() {
-    let setup = Setup { count: true, stress: 1, ..Setup::new(HeapSize::Multiple(4.0)) };
+    let stressed = Setup { count: true, stress: 1, ..Setup::new(HeapSize::Multiple(4.0)) };
+    collect_at_every_allocation(stressed);
+}
+
+#[test]
+fn collecting_at_every_allocation_and_protecting() {
+    let stressed = Setup { count: true, stress: 1, ..Setup::new(HeapSize::Multiple(4.0)) };
+    collect_at_every_allocation(Setup { protect: true, ..stressed });
+}
+
+#[test]
+fn verifying_each_collection() {
+    for stress in [0, 100] {
+        for protect in [false, true] {
+            let heap = HeapSize::Multiple(3.0);
+            let setup = Setup { stress, protect, verify: true, ..Setup::new(heap) };
+            every_workload(tiny, setup, |_, _, _| {});
+        }
+    }
+}
+
+fn collect_at_every_allocation(setup: Setup) {
     every_workload(tiny, setup, |workload, collector, statistics| {
         let oracle = workload.oracle(&tiny(workload));
         assert_eq!(statistics.collections, oracle.objects, "{} {collector}", workload.name);

@@ -200,13 +200,23 @@ impl BlockTable {
         Some(index)
     }
 
+    /// Bytes from one place where an object may start to the next, or to the end of the last object.
+    pub fn cell_bytes(&self, index: usize) -> usize {
+        let Block { state, class, count, .. } = self.blocks[index];
+        match state {
+            State::Cells => class_bytes(class as usize),
+            State::Large => count as usize * BLOCK,
+            State::Free | State::Continued => BLOCK,
+        }
+    }
+
     /// The offsets, from the start of the heap, at which objects may start in a block.
     pub fn cells(&self, index: usize) -> impl Iterator<Item = usize> + use<> {
-        let Block { state, class, .. } = self.blocks[index];
-        let (count, bytes) = match state {
-            State::Cells => (BLOCK / class_bytes(class as usize), class_bytes(class as usize)),
-            State::Large => (1, BLOCK),
-            State::Free | State::Continued => (0, BLOCK),
+        let bytes = self.cell_bytes(index);
+        let count = match self.blocks[index].state {
+            State::Cells => BLOCK / bytes,
+            State::Large => 1,
+            State::Free | State::Continued => 0,
         };
         (0..count).map(move |cell| index * BLOCK + cell * bytes)
     }

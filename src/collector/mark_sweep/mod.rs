@@ -21,8 +21,8 @@ use self::blocks::{BLOCK, BlockTable, Taken, class_bytes, class_of};
 use self::mark::{MarkBits, MarkStack, Marker};
 use super::{Barrier, Collector, CollectorAttrs, InlineAllocation, Usage};
 use crate::heap::{
-    AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, Phase, Roots, Slot,
-    Space, WORD, allocation::FREE_LISTS,
+    AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, POISON, Phase,
+    Place, Roots, Slot, Space, WORD, allocation::FREE_LISTS,
 };
 
 /// The largest object that lives in a cell; a larger one takes whole blocks.
@@ -42,6 +42,8 @@ pub struct MarkSweep {
     bits: MarkBits,
     mark_stack: Space,
     account: Account,
+    /// See [`HeapOptions::protect`].
+    poisons: bool,
 }
 
 /// Where the bytes went that are not in a free list or a free block.
@@ -82,6 +84,7 @@ unsafe impl Collector for MarkSweep {
             mark_stack: Space::map(blocks * MARK_STACK, options.prefault)?,
             blocks: BlockTable::new(blocks),
             account: Account::default(),
+            poisons: options.protect,
         })
     }
 
@@ -137,6 +140,9 @@ unsafe impl Collector for MarkSweep {
         observer.enter(Phase::Trace);
         let live_bytes = marker.trace();
         observer.enter(Phase::Sweep);
+        if self.poisons {
+            self.poison_unmarked();
+        }
         let live_cells = self.blocks.sort_by_occupancy(&self.bits);
 
         let account = &mut self.account;
@@ -161,6 +167,15 @@ unsafe impl Collector for MarkSweep {
             allocated_bytes: self.allocated(buffer),
             free_bytes: self.blocks.free_bytes() + listed_bytes(buffer),
         }
+    }
+
+    fn place(&self, reference: GcRef, _buffer: &AllocationBuffer) -> Place {
+        if !self.space.bounds().contains(reference.address()) {
+            return Place::Elsewhere;
+        }
+        let offset = reference.address() - self.space.start();
+        let is_cell = self.blocks.cells(offset / BLOCK).any(|cell| cell == offset);
+        if is_cell && self.bits.is_marked(offset) { Place::Live } else { Place::Stale }
     }
 
     unsafe fn reset(&mut self, buffer: &mut AllocationBuffer) {
@@ -197,6 +212,19 @@ impl MarkSweep {
             }
         }
         (first, count)
+    }
+
+    /// Overwrites every cell that holds no live object.
+    fn poison_unmarked(&mut self) {
+        for block in 0..self.blocks.len() {
+            let cell_words = self.blocks.cell_bytes(block) / WORD;
+            for offset in self.blocks.cells(block).filter(|&at| !self.bits.is_marked(at)) {
+                let cell =
+                    std::ptr::with_exposed_provenance_mut::<usize>(self.space.start() + offset);
+                // SAFETY: the cell lies in a block of this space and no object occupies it.
+                unsafe { std::slice::from_raw_parts_mut(cell, cell_words) }.fill(POISON);
+            }
+        }
     }
 
     fn allocate_large(&mut self, bytes: usize) -> Option<GcRef> {

@@ -1,0 +1,85 @@
+//! Address space for many spaces of one size, each used once before any is used again.
+//!
+//! For [`super::HeapOptions::protect`]: a stale reference into a retired space faults, however many
+//! collections ago it was retired. Two spaces in turn would not do: every second cycle they are
+//! where they were.
+
+use std::ptr::{self, NonNull};
+
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
+
+use super::{GRANULE, HeapError, Space};
+
+/// How much address space to reserve. It costs no memory, and few pieces are ever accessible.
+const BYTES: usize = 64 << 30;
+
+/// A range of inaccessible addresses, of which pieces are made accessible in turn.
+#[derive(Debug)]
+pub struct Reservation {
+    base: NonNull<u8>,
+    piece_bytes: usize,
+    /// From piece to piece: whole granules, which are whole pages everywhere.
+    stride: usize,
+    taken: usize,
+}
+
+impl Reservation {
+    /// Reserves addresses for pieces of `piece_bytes`.
+    ///
+    /// # Errors
+    /// [`HeapError::Refused`] with the system's reason.
+    pub fn new(piece_bytes: usize) -> Result<Self, HeapError> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the system's choice disturbs nothing.
+        let base = unsafe { mm::mmap_anonymous(ptr::null_mut(), BYTES, ProtFlags::empty(), flags) };
+        let base =
+            base.map_err(|error| HeapError::Refused { bytes: BYTES, source: error.into() })?;
+        base.expose_provenance();
+        let base = NonNull::new(base.cast()).expect("the system maps nothing at address 0");
+        let stride = piece_bytes.next_multiple_of(GRANULE);
+        Ok(Self { base, piece_bytes, stride, taken: 0 })
+    }
+
+    /// The next piece, with zeros in it: one that was never used, or else the one that was retired
+    /// longest ago.
+    ///
+    /// # Errors
+    /// [`HeapError::Refused`] with the system's reason.
+    pub fn take(&mut self) -> Result<Space, HeapError> {
+        let pieces = BYTES / self.stride;
+        let offset = self.taken % pieces * self.stride;
+        self.taken += 1;
+        // SAFETY: the piece lies in the reservation, and at most two of the many are in use: this
+        // one is not.
+        unsafe {
+            let piece = self.base.add(offset);
+            let access = MprotectFlags::READ | MprotectFlags::WRITE;
+            let made = mm::mprotect(piece.as_ptr().cast(), self.piece_bytes, access);
+            let bytes = self.piece_bytes;
+            made.map_err(|error| HeapError::Refused { bytes, source: error.into() })?;
+            Ok(Space::reserved(piece, self.piece_bytes))
+        }
+    }
+
+    /// Makes a piece inaccessible and gives its memory back.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn retire(&self, piece: Space) {
+        let (base, bytes) = (ptr::with_exposed_provenance_mut(piece.start()), piece.bytes());
+        // SAFETY: the piece is given up by its owner.
+        unsafe {
+            mm::madvise(base, bytes, Advice::LinuxDontNeed).expect("the pages are the piece's own");
+            mm::mprotect(base, bytes, MprotectFlags::empty())
+                .expect("the pages are the piece's own");
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: whoever dropped the reservation uses none of its pieces any more. A failure leaves
+        // the addresses reserved, which harms nobody.
+        let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), BYTES) };
+    }
+}
