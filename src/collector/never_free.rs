@@ -137,7 +137,7 @@ impl NeverFree {
         self.handed_out += bytes;
         piece.as_ptr().expose_provenance();
         let (start, at) = (piece.addr().get(), &mut self.handed_out_at);
-        *at = if at.is_empty() {
+        *at = if at.start == at.end {
             start..start + bytes
         } else {
             at.start.min(start)..at.end.max(start + bytes)
