@@ -25,8 +25,9 @@ const UNBOUNDED: &str = "unbounded";
 type Samples = BTreeMap<(usize, String, &'static str), Option<Vec<f64>>>;
 
 fn main() {
-    // `cargo test --benches` passes `--test`: run everything once.
-    let quick = std::env::args().any(|argument| argument == "--quick" || argument == "--test");
+    // Like criterion: without `--bench`, which `cargo bench` passes, everything runs just once.
+    let has = |wanted: &str| std::env::args().any(|argument| argument == wanted);
+    let quick = has("--quick") || !has("--bench");
     let params = |workload: &Workload| if quick { workload.quick() } else { workload.defaults() };
     let needs = |workload: &&Workload| workload.oracle(&params(workload)).stack_bytes;
     let stack_bytes = workloads::ALL.iter().map(needs).max().expect("there are workloads");

@@ -54,8 +54,8 @@ pub struct RunArgs {
     /// Collect at every Nth allocation; 0 collects only when the heap is full.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub stress: u64,
-    /// Give each cycle fresh memory and make the retired one inaccessible; collectors that do not
-    /// move overwrite what they free.
+    /// Give each cycle fresh memory and make the retired one inaccessible; mark-sweep overwrites what
+    /// it frees.
     #[arg(long)]
     pub protect: bool,
     /// Follow all references again after each collection, and check them.

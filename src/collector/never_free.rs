@@ -1,6 +1,6 @@
 //! No collector at all: memory is handed out and never comes back.
 //!
-//! The lower bound that the others are compared with. [`bumpalo`] owns the memory; compiled code
+//! What the others are compared with. [`bumpalo`] owns the memory; compiled code
 //! bumps through pieces of it.
 
 use std::alloc::Layout;

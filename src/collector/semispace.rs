@@ -35,6 +35,8 @@ pub struct Semispace {
     cycle_start: usize,
     /// What it had allocated before that.
     allocated_bytes: u64,
+    /// The most that was touched of the two spaces, before one was replaced.
+    most_touched: usize,
     /// Where spaces come from under [`HeapOptions::protect`].
     reservation: Option<Reservation>,
 }
@@ -80,7 +82,7 @@ unsafe impl Collector for Semispace {
         };
         let (current, other) = (Half::new(space()?), Half::new(space()?));
         let cycle_start = current.space.start();
-        Ok(Self { current, other, cycle_start, allocated_bytes: 0, reservation })
+        Ok(Self { current, other, cycle_start, allocated_bytes: 0, most_touched: 0, reservation })
     }
 
     unsafe fn allocate(
@@ -110,9 +112,9 @@ unsafe impl Collector for Semispace {
         let visited = roots.visit(|slot| cheney.forward(slot));
         cheney.observer.enter(Phase::Trace);
         let Cheney { free, copied_objects, .. } = cheney.scan_grey();
-        self.retire();
         let live = (free - self.current.space.start()) as u64;
         self.resume_at(free, buffer);
+        self.retire();
         Cycle {
             frames_walked: visited.frames,
             slots_visited: visited.slots,
@@ -127,7 +129,7 @@ unsafe impl Collector for Semispace {
     unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage {
         let cursor = buffer.cursor.max(self.cycle_start);
         let ahead = cursor.saturating_sub(self.current.high_water);
-        let touched = self.current.touched_bytes() + ahead + self.other.touched_bytes();
+        let touched = (self.touched_bytes() + ahead).max(self.most_touched);
         Usage {
             heap_bytes: (self.current.space.bytes() + self.other.space.bytes()) as u64,
             peak_bytes: touched as u64,
@@ -137,11 +139,16 @@ unsafe impl Collector for Semispace {
     }
 
     fn place(&self, reference: GcRef, buffer: &AllocationBuffer) -> Place {
-        let is_in = |half: &Half| half.space.bounds().contains(reference.address());
-        match (is_in(&self.current), is_in(&self.other)) {
-            (true, _) if reference.address() < buffer.cursor => Place::Live,
-            (false, false) => Place::Elsewhere,
-            _ => Place::Stale,
+        let address = reference.address();
+        let is_in = |half: &Half| half.space.bounds().contains(address);
+        let is_reserved = |reserved: &Reservation| reserved.bounds().contains(address);
+        match is_in(&self.current) {
+            true if address < buffer.cursor => Place::Live,
+            true => Place::Stale,
+            false if is_in(&self.other) => Place::Stale,
+            // Retired in an earlier cycle.
+            false if self.reservation.as_ref().is_some_and(is_reserved) => Place::Stale,
+            false => Place::Elsewhere,
         }
     }
 
@@ -151,7 +158,7 @@ unsafe impl Collector for Semispace {
             half.high_water = half.space.start();
         }
         self.cycle_start = self.current.space.start();
-        self.allocated_bytes = 0;
+        (self.allocated_bytes, self.most_touched) = (0, 0);
     }
 }
 
@@ -169,11 +176,16 @@ impl Semispace {
     /// Gives up from-space: nobody refers to it any more (I4). Under protection, whoever still does
     /// will fault, now and after any number of collections.
     fn retire(&mut self) {
+        self.most_touched = self.most_touched.max(self.touched_bytes());
         if let Some(reservation) = &mut self.reservation {
+            reservation.retire(&self.other.space);
             let fresh = reservation.take().expect("a debug mode may fail for lack of memory");
-            let retired = std::mem::replace(&mut self.other, Half::new(fresh));
-            reservation.retire(retired.space);
+            self.other = Half::new(fresh);
         }
+    }
+
+    fn touched_bytes(&self) -> usize {
+        self.current.touched_bytes() + self.other.touched_bytes()
     }
 
     /// Lets the mutator go on after the last copy.
@@ -240,8 +252,8 @@ impl<'a, O: Observer> Cheney<'a, O> {
         if !self.from.contains(word) {
             return;
         }
-        // SAFETY: an aligned word inside from-space, in a slot, refers to an object (the promise
-        // made to `collect`), which either is intact or was forwarded.
+        // SAFETY: an aligned word inside from-space, in a slot, refers to the start of an object (the
+        // promise made to `collect`), whose first word is a header or a forwarding pointer (I6).
         let copy = unsafe {
             let object = GcRef::at(word);
             match header::read(object) {

@@ -11,11 +11,13 @@ pub struct HeapOptions {
     /// Everything that the collector uses for objects: both semispaces, side tables, mark stack.
     /// Rounded down to a multiple of [`GRANULE`].
     pub bytes: usize,
-    /// Touch every page when the heap is made, so that no page fault is timed later.
+    /// Touch every page when the heap is made, so that no page fault is timed later. Without effect
+    /// on a moving collector under `protect`, whose spaces are always new.
     pub prefault: bool,
     /// A debug mode: make whatever uses a stale reference fail at once. A collector that moves takes
-    /// fresh memory for each cycle and makes the retired one inaccessible; one that does not
-    /// overwrites what it frees with [`POISON`].
+    /// fresh memory for each cycle and makes the retired one inaccessible, until 64 GiB of addresses
+    /// have been used up; one that does not move overwrites what a collection frees with [`POISON`].
+    /// What [`crate::Mutator::reset`] forgets is not protected.
     pub protect: bool,
 }
 
@@ -51,7 +53,7 @@ pub enum HeapError {
         bytes: usize,
     },
     /// The operating system does not have it.
-    #[error("the operating system refuses {bytes} bytes of memory: {source}")]
+    #[error("the operating system refuses {bytes} bytes of memory")]
     Refused {
         /// The size of the refused piece.
         bytes: usize,

@@ -8,15 +8,19 @@ use std::ptr::{self, NonNull};
 
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 
-use super::{GRANULE, HeapError, Space};
+use super::{Bounds, GRANULE, HeapError, Space};
 
-/// How much address space to reserve. It costs no memory, and few pieces are ever accessible.
-const BYTES: usize = 64 << 30;
+/// How much address space to reserve, at least. It costs no memory, and few pieces are ever
+/// accessible.
+const LEAST_BYTES: usize = 64 << 30;
+/// How many pieces there are at the least: more than are ever in use at a time.
+const LEAST_PIECES: usize = 4;
 
 /// A range of inaccessible addresses, of which pieces are made accessible in turn.
 #[derive(Debug)]
 pub struct Reservation {
     base: NonNull<u8>,
+    bytes: usize,
     piece_bytes: usize,
     /// From piece to piece: whole granules, which are whole pages everywhere.
     stride: usize,
@@ -29,15 +33,20 @@ impl Reservation {
     /// # Errors
     /// [`HeapError::Refused`] with the system's reason.
     pub fn new(piece_bytes: usize) -> Result<Self, HeapError> {
+        let stride = piece_bytes.next_multiple_of(GRANULE);
+        let bytes = LEAST_BYTES.max(LEAST_PIECES * stride);
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping at an address of the system's choice disturbs nothing.
-        let base = unsafe { mm::mmap_anonymous(ptr::null_mut(), BYTES, ProtFlags::empty(), flags) };
-        let base =
-            base.map_err(|error| HeapError::Refused { bytes: BYTES, source: error.into() })?;
+        let base = unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), flags) };
+        let base = base.map_err(|error| HeapError::Refused { bytes, source: error.into() })?;
         base.expose_provenance();
         let base = NonNull::new(base.cast()).expect("the system maps nothing at address 0");
-        let stride = piece_bytes.next_multiple_of(GRANULE);
-        Ok(Self { base, piece_bytes, stride, taken: 0 })
+        Ok(Self { base, bytes, piece_bytes, stride, taken: 0 })
+    }
+
+    /// Where the whole reservation lies.
+    pub fn bounds(&self) -> Bounds {
+        Bounds::new(self.base.addr().get(), self.bytes)
     }
 
     /// The next piece, with zeros in it: one that was never used, or else the one that was retired
@@ -46,11 +55,11 @@ impl Reservation {
     /// # Errors
     /// [`HeapError::Refused`] with the system's reason.
     pub fn take(&mut self) -> Result<Space, HeapError> {
-        let pieces = BYTES / self.stride;
+        let pieces = self.bytes / self.stride;
         let offset = self.taken % pieces * self.stride;
         self.taken += 1;
-        // SAFETY: the piece lies in the reservation, and at most two of the many are in use: this
-        // one is not.
+        // SAFETY: the piece lies in the reservation. Its owner has two pieces at the most before it
+        // takes another, the last two that were taken; there are more than three, so this one is free.
         unsafe {
             let piece = self.base.add(offset);
             let access = MprotectFlags::READ | MprotectFlags::WRITE;
@@ -65,9 +74,10 @@ impl Reservation {
     ///
     /// # Panics
     /// If the system refuses.
-    pub fn retire(&self, piece: Space) {
+    pub fn retire(&self, piece: &Space) {
         let (base, bytes) = (ptr::with_exposed_provenance_mut(piece.start()), piece.bytes());
-        // SAFETY: the piece is given up by its owner.
+        // SAFETY: the addresses are those of one piece of this reservation; its owner gives it up, and
+        // no object in it is used again (I4).
         unsafe {
             mm::madvise(base, bytes, Advice::LinuxDontNeed).expect("the pages are the piece's own");
             mm::mprotect(base, bytes, MprotectFlags::empty())
@@ -80,6 +90,6 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         // SAFETY: whoever dropped the reservation uses none of its pieces any more. A failure leaves
         // the addresses reserved, which harms nobody.
-        let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), BYTES) };
+        let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
 }

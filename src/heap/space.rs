@@ -81,7 +81,7 @@ impl Space {
     /// Where the space lies.
     #[inline(always)]
     pub fn bounds(&self) -> Bounds {
-        Bounds { start: self.start(), words: self.bytes >> WORD_SHIFT }
+        Bounds::new(self.start(), self.bytes)
     }
 }
 
@@ -95,6 +95,11 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// The `bytes` bytes from `start` on.
+    pub(super) fn new(start: usize, bytes: usize) -> Self {
+        Self { start, words: bytes >> WORD_SHIFT }
+    }
+
     /// The first address.
     #[inline(always)]
     pub fn start(self) -> usize {

@@ -5,15 +5,15 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{GcRef, Header, HeaderWord, Layouts, Roots, Slot, WORD, header};
+use super::{GcRef, Header, Layouts, Roots, Slot, WORD};
 
 /// What a collector says of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// An object that survived may start here.
+    /// An object that survived may start here: its header will tell.
     Live,
-    /// In the collector's memory, where no object starts: in from-space, behind the last object, in
-    /// a free cell, in the middle of a cell.
+    /// In the collector's memory, where it knows that no object starts: in a retired space, behind
+    /// the last object, in a free cell.
     Stale,
     /// Not in the collector's memory.
     Elsewhere,
@@ -125,7 +125,9 @@ impl<P: Fn(GcRef) -> Place> Verifier<'_, P> {
             Place::Live => {}
         }
         // SAFETY: the caller's promise.
-        let HeaderWord::Header(header) = (unsafe { header::read(object) }) else {
+        let first_word = unsafe { Slot::at(object.address()) }.word();
+        // Not `header::read`: the word may be anything.
+        let Some(header) = Header::from_bits(first_word as u64) else {
             return Err(violation(Problem::NoHeader));
         };
         if !self.layouts.describes(header) {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::mem::{self, ManuallyDrop};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::emit::Emit;
 use super::error::Error;
@@ -112,6 +113,8 @@ pub struct Module {
     /// Final functions by the address of their code.
     by_address: BTreeMap<usize, Func>,
     maps: MapTable,
+    /// A number that no other module of the process has.
+    identity: u64,
 }
 
 impl Module {
@@ -120,6 +123,7 @@ impl Module {
     /// # Errors
     /// If Cranelift does not support this machine, or there is no address space for code.
     pub fn new(options: ModuleOptions) -> Result<Self, Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let isa = host_isa(options.opt_level, options.native_features)?;
         let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
         let arena = ArenaMemoryProvider::new_with_size(CODE_ARENA)
@@ -139,6 +143,7 @@ impl Module {
             landings: HashMap::new(),
             by_address: BTreeMap::new(),
             maps: MapTable::default(),
+            identity: NEXT.fetch_add(1, Ordering::Relaxed),
         };
         module.codegen.set_disasm(options.keep_text);
         for (func, name, params, results) in [
@@ -451,6 +456,10 @@ impl Module {
         &self.functions[func.0 as usize].name
     }
 
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
+    }
+
     pub(crate) fn host_functions(&self) -> &[*const c_void] {
         &self.host_functions
     }
@@ -481,8 +490,8 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: taken once, here; the mutator that owns the module is not in compiled code, or it
-        // would be borrowed.
+        // SAFETY: taken once, here. The mutator that owns the module is not in compiled code, or it would
+        // be borrowed; `Mutator::compile` gives nobody else's code away.
         unsafe { ManuallyDrop::take(&mut self.jit).free_memory() }
     }
 }

@@ -145,6 +145,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// # Panics
+    /// If `body` puts another module in this one's place.
+    ///
     /// # Errors
     /// What `body` fails with, or [`Error::Undefined`] if code calls a function that is not defined.
     /// Nothing is lost: what is missing can be defined by the next call.
@@ -152,10 +155,13 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         &mut self,
         body: impl FnOnce(&mut Module) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let made = body(&mut self.module)?;
-        self.module.finalize()?;
+        let identity = self.module.identity();
+        let made = body(&mut self.module);
+        assert_eq!(self.module.identity(), identity, "the module is this mutator's own, to add to");
+        let made = made.and_then(|made| self.module.finalize().map(|()| made));
+        // Also after a failure: what the body defined and made final by itself can be called.
         self.publish_tables();
-        Ok(made)
+        made
     }
 
     /// Makes the tables of globals and host functions as large as the module wants them, and tells
@@ -184,7 +190,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
     /// [`CallError::Trap`] with what went wrong in compiled code. The mutator can be used afterwards.
     ///
     /// # Panics
-    /// With the panic of a host function or of the collector, carried over the compiled frames.
+    /// With the panic of a slow path, such as the collector's, carried over the compiled frames.
     pub fn call(&mut self, func: Func, arguments: &[Val]) -> Result<Vec<Val>, CallError> {
         let signature = self.module.signature(func);
         let name = || self.module.name(func).to_owned();
@@ -254,20 +260,23 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         // SAFETY: every reference was born as one in `jit::emit` and is in a mapped slot (I1), a
         // global, or a field that its layout names.
         let cycle = unsafe { self.collector.collect(&roots, layouts, buffer, &mut self.observer) };
-        if self.verify {
-            let place = |reference| self.collector.place(reference, buffer);
-            // SAFETY: the collector knows where its objects are.
-            match unsafe { heap::verify(&roots, layouts, place) } {
-                Ok(bytes) if bytes == cycle.live_bytes || !C::ATTRS.frees => {}
-                Ok(bytes) => panic!("{bytes} bytes are reachable, {} are live", cycle.live_bytes),
-                Err(violation) => {
-                    panic!("after collection {}: {violation}", self.statistics.collections + 1)
-                }
-            }
-        }
         self.observer.collected(&cycle);
         self.observer.enter(Phase::Mutator);
         self.statistics.add(&cycle);
+        if self.verify {
+            let number = self.statistics.collections;
+            let place = |reference| self.collector.place(reference, buffer);
+            // SAFETY: what the collector calls live lies in its memory; the layouts are those that
+            // the objects were allocated with (I7).
+            match unsafe { heap::verify(&roots, layouts, place) } {
+                Ok(bytes) if bytes == cycle.live_bytes || !C::ATTRS.frees => {}
+                Ok(bytes) => panic!(
+                    "after collection {number}: {bytes} bytes are reachable, and the collector found {}",
+                    cycle.live_bytes
+                ),
+                Err(violation) => panic!("after collection {number}: {violation}"),
+            }
+        }
         cycle
     }
 
@@ -316,11 +325,12 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         if self.futile < MOST_FUTILE {
             return Ok(());
         }
-        self.futile = 0;
         Err(self.heap_full(asked))
     }
 
-    fn heap_full(&self, asked: usize) -> TrapKind {
+    fn heap_full(&mut self, asked: usize) -> TrapKind {
+        // What the program does next is another matter.
+        self.futile = 0;
         let usage = self.usage();
         TrapKind::HeapFull {
             asked: asked as u64,

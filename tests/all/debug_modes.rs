@@ -6,7 +6,7 @@ use cranelift_codegen::ir::types::I64;
 use tospace::collector::{Collector, CollectorAttrs, MarkSweep, Semispace, Usage};
 use tospace::heap::{
     AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, POISON, Place,
-    Record, Roots, RootsVisited, Slot,
+    Record, Reservation, Roots, RootsVisited, Slot, verify, verify::Problem,
 };
 use tospace::jit::Signature;
 use tospace::{Mutator, Val, args};
@@ -74,8 +74,19 @@ unsafe impl Collector for SkipsARoot {
     }
 }
 
+/// One root.
+struct One(std::cell::Cell<usize>);
+// SAFETY: a cell may be written to through a shared reference.
+unsafe impl Roots for One {
+    fn visit(&self, mut visit: impl FnMut(Slot)) -> RootsVisited {
+        // SAFETY: the cell's word.
+        visit(unsafe { Slot::at(self.0.as_ptr().expose_provenance()) });
+        RootsVisited { frames: 0, slots: 1 }
+    }
+}
+
 /// Holds a box over a collection; gives the number in it.
-fn hold<C: Collector>(verify: bool) -> Result<i64, String> {
+fn hold<C: Collector>(verify: bool, protect: bool) -> Result<i64, String> {
     let mut boxes = boxes(C::ATTRS);
     let (layout, number) = (boxes.layout, boxes.number);
     let run = boxes
@@ -88,7 +99,7 @@ fn hold<C: Collector>(verify: bool) -> Result<i64, String> {
             e.ret(args![own]);
         })
         .unwrap();
-    let collector = C::new(HeapOptions::new(1 << 20)).unwrap();
+    let collector = C::new(HeapOptions { protect, ..HeapOptions::new(1 << 20) }).unwrap();
     let mut mutator = Mutator::new(boxes.module, collector).unwrap();
     mutator.set_verify(verify);
     let call = AssertUnwindSafe(|| int(mutator.call(run, &[Val::I64(42)]).expect("no trap")));
@@ -97,13 +108,47 @@ fn hold<C: Collector>(verify: bool) -> Result<i64, String> {
 
 #[test]
 fn verify_names_a_root_that_was_forgotten() {
-    assert_eq!(hold::<Semispace>(true), Ok(42));
-    assert_eq!(hold::<MarkSweep>(true), Ok(42));
     // The box was left behind. Its memory still holds what it held: the answer is no proof.
-    assert_eq!(hold::<SkipsARoot>(false), Ok(42));
-    let message = hold::<SkipsARoot>(true).expect_err("the root is stale");
-    assert!(message.starts_with("after collection 1: the root at 0x"), "{message}");
-    assert!(message.ends_with("in the heap, where no live object starts"), "{message}");
+    assert_eq!(hold::<SkipsARoot>(false, false), Ok(42));
+    for protect in [false, true] {
+        assert_eq!(hold::<Semispace>(true, protect), Ok(42));
+        assert_eq!(hold::<MarkSweep>(true, protect), Ok(42));
+        let message = hold::<SkipsARoot>(true, protect).expect_err("the root is stale");
+        assert!(message.starts_with("after collection 1: the root at 0x"), "{message}");
+        assert!(message.ends_with("in the heap, where no live object starts"), "{message}");
+    }
+}
+
+/// Runs the verifier over one root, in a semispace that holds two boxes of which the first is empty.
+fn verify_word(word: impl Fn(GcRef) -> usize) -> Result<u64, Problem> {
+    let mut layouts = Layouts::default();
+    let mut record = Record::new("box");
+    record.scalar("number", 8).unwrap();
+    let layout = layouts.record(record).unwrap();
+    let mut collector = Semispace::new(HeapOptions::new(1 << 20)).unwrap();
+    let mut buffer = AllocationBuffer::EMPTY;
+    let mut allocate = || {
+        // SAFETY: the buffer is the collector's; the object has two words, which are zero.
+        unsafe {
+            let object = collector.allocate(16, &mut buffer, &mut ()).expect("there is room");
+            layouts.template(layout).write(object);
+            object
+        }
+    };
+    let (first, _second) = (allocate(), allocate());
+    let roots = One(std::cell::Cell::new(word(first)));
+    let place = |reference| collector.place(reference, &buffer);
+    // SAFETY: what lies below the cursor can be read.
+    unsafe { verify(&roots, &layouts, place) }.map_err(|violation| violation.problem)
+}
+
+#[test]
+fn verify_tells_what_is_wrong_with_a_word() {
+    assert_eq!(verify_word(|object| object.address()), Ok(16));
+    assert_eq!(verify_word(|_| 0), Ok(0));
+    assert_eq!(verify_word(|object| object.address() + 1), Ok(0), "an immediate");
+    assert_eq!(verify_word(|object| object.address() + 8), Err(Problem::NoHeader));
+    assert_eq!(verify_word(|object| object.address() + 32), Err(Problem::Stale));
 }
 
 /// Where objects were before they were copied.
@@ -158,6 +203,27 @@ fn protect_leaves_no_retired_space_accessible() {
 }
 
 #[test]
+fn a_reservation_hands_out_pieces_that_are_not_in_use() {
+    // So large that few pieces fit: they are used again soon.
+    let mut reservation = Reservation::new(30 << 30).unwrap();
+    let mut before = reservation.take().unwrap();
+    for _ in 0..20 {
+        let space = reservation.take().unwrap();
+        assert_ne!(space.start(), before.start());
+        assert!(reservation.bounds().contains(space.start()));
+        // SAFETY: the first word of a space that is this test's own.
+        unsafe {
+            let word: *mut usize = std::ptr::with_exposed_provenance_mut(space.start());
+            assert_eq!(word.read(), 0, "what was there before is gone");
+            word.write(7);
+        }
+        reservation.retire(&before);
+        assert!(!is_accessible(before.start()));
+        before = space;
+    }
+}
+
+#[test]
 fn protect_poisons_what_mark_sweep_frees() {
     let mut layouts = Layouts::default();
     let mut pair = Record::new("pair");
@@ -180,15 +246,6 @@ fn protect_poisons_what_mark_sweep_frees() {
     };
     let (dead, live) = (allocate(1), allocate(2));
 
-    struct One(std::cell::Cell<usize>);
-    // SAFETY: a cell may be written to through a shared reference.
-    unsafe impl Roots for One {
-        fn visit(&self, mut visit: impl FnMut(Slot)) -> RootsVisited {
-            // SAFETY: the cell's word.
-            visit(unsafe { Slot::at(self.0.as_ptr().expose_provenance()) });
-            RootsVisited { frames: 0, slots: 1 }
-        }
-    }
     let roots = One(std::cell::Cell::new(live.address()));
     // SAFETY: the roots and the objects hold references to objects, or null.
     unsafe { collector.collect(&roots, &layouts, &mut buffer, &mut ()) };

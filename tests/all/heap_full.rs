@@ -153,3 +153,18 @@ fn lengths_that_no_array_has() {
     assert!(matches!(trap(error).kind, TrapKind::HeapFull { asked: 0x7_ffff_ffff.., .. }));
     assert_eq!(int(mutator.call(array, &[Val::I64(0)]).expect("an empty array")), 0);
 }
+
+/// Asking for too much again and again says nothing of what fits.
+#[test]
+fn failed_allocations_do_not_count_against_later_ones() {
+    let Lists { mut mutator, length, array } = lists::<Semispace>();
+    for _ in 0..20 {
+        let error = mutator.call(array, &[Val::I64(HEAP as i64)]).expect_err("8 MiB");
+        assert!(matches!(trap(error).kind, TrapKind::HeapFull { .. }));
+    }
+    let nodes = HEAP as u64 / 2 / NODE_BYTES - 10;
+    for _ in 0..3 {
+        let counted = mutator.call(length, &[Val::I64(nodes as i64)]).expect("it just fits");
+        assert_eq!(int(counted), nodes as i64);
+    }
+}

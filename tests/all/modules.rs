@@ -208,3 +208,39 @@ fn code_that_is_compiled_later() {
     assert_eq!(mutator.statistics().collections, 2);
     assert_eq!(mutator.statistics().live_bytes_last, 16 + 16 + 16);
 }
+
+/// Whatever becomes of a compilation, what it made final can be called.
+#[test]
+fn a_compilation_that_fails_after_making_code_final() {
+    let boxes = boxes(Semispace::ATTRS);
+    let (layout, number) = (boxes.layout, boxes.number);
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    let mut made = None;
+    let result = mutator.compile(|module| {
+        let globals: Vec<_> = (0..1000).map(|_| module.global()).collect();
+        let signature = Signature::new([I64.into()], [I64.into()]);
+        made = Some(module.function("keep", signature, |e| {
+            let value = e.param(0);
+            let object = e.new_record(layout, args![value]);
+            e.store_global(globals[999], object);
+            let object = e.load_global(globals[999]);
+            let value = e.load(object, number, I64);
+            e.ret(args![value]);
+        })?);
+        module.finalize()?;
+        Err::<(), _>(Error::Host("changed my mind"))
+    });
+    assert!(result.is_err());
+    let keep = made.expect("it was defined");
+    assert_eq!(mutator.call(keep, &[Val::I64(5)]), Ok(vec![Val::I64(5)]));
+}
+
+#[test]
+#[should_panic(expected = "this mutator's own")]
+fn a_module_that_is_exchanged() {
+    let mut mutator = mutator::<Semispace>(boxes(Semispace::ATTRS).module, 1 << 20);
+    let _ = mutator.compile(|module| {
+        *module = boxes(Semispace::ATTRS).module;
+        Ok(())
+    });
+}
