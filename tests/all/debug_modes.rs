@@ -204,8 +204,9 @@ fn protect_leaves_no_retired_space_accessible() {
 
 #[test]
 fn a_reservation_hands_out_pieces_that_are_not_in_use() {
-    // So large that few pieces fit: they are used again soon.
-    let mut reservation = Reservation::new(30 << 30).unwrap();
+    // So large that only one fits what is usually reserved: more has to be, and pieces are used again
+    // soon.
+    let mut reservation = Reservation::new(34 << 30).unwrap();
     let mut before = reservation.take().unwrap();
     for _ in 0..20 {
         let space = reservation.take().unwrap();
