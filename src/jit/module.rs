@@ -74,6 +74,8 @@ pub struct ModuleOptions {
     /// Whether exit trampolines save every register for [`crate::Mutator::set_missed_roots`] to look
     /// at: a reference that was not declared mostly is in one.
     pub missed_roots: bool,
+    /// Whether each function is checked when it is defined: see [`crate::jit::check`].
+    pub check: bool,
     /// Whether to keep each function's CLIF and disassembly.
     pub keep_text: bool,
 }
@@ -87,6 +89,7 @@ impl ModuleOptions {
             opt_level: OptLevel::Speed,
             native_features: false,
             missed_roots: false,
+            check: cfg!(debug_assertions),
             keep_text: false,
         }
     }
@@ -253,7 +256,8 @@ impl Module {
     ///
     /// # Errors
     /// [`Error::HostType`] for integers of less than 32 bits, which C leaves to its callers to
-    /// extend, and for values of more than eight bytes.
+    /// extend, and for values of more than eight bytes; [`Error::HostResults`] for more than one
+    /// result. [`Module::host_function`] has only one of these limits, and is safe.
     ///
     /// # Safety
     /// `address` is an `extern "C"` function that takes a `*mut Context` and then `signature`'s
@@ -269,6 +273,10 @@ impl Module {
             if !matches!(ty, I32 | I64 | F32 | F64) {
                 return Err(Error::HostType { function: name.to_owned(), ty });
             }
+        }
+        if signature.results.len() > 1 {
+            let (function, results) = (name.to_owned(), signature.results.len());
+            return Err(Error::HostResults { function, results });
         }
         let func = self.declare_exit(name, signature)?;
         let number = self.host_functions.len();

@@ -40,6 +40,8 @@ pub(super) fn host_isa(
         // A large frame must not step over the guard page.
         ("enable_probestack", "true"),
         ("probestack_strategy", "inline"),
+        // As many results as one likes: beyond the registers, in the caller's frame.
+        ("enable_multi_ret_implicit_sret", "true"),
         ("is_pic", "false"),
         ("use_colocated_libcalls", "false"),
     ] {

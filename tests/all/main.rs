@@ -2,9 +2,12 @@
 
 mod abrupt_exits;
 mod accounting;
+mod calls;
 mod debug_modes;
 mod endless_crawl;
+mod frames;
 mod globals;
+mod handles;
 mod heap_full;
 mod heap_size;
 mod inline_allocation;
@@ -16,5 +19,6 @@ mod nested_activations;
 mod reset;
 mod roots;
 mod support;
+mod traps;
 mod wide_values;
 mod workloads;
