@@ -7,6 +7,7 @@ use cranelift_module::ModuleError;
 use thiserror::Error;
 
 use crate::collector::CollectorAttrs;
+use crate::debug::DebugModesError;
 
 /// Why code cannot be compiled.
 #[derive(Debug, Error)]
@@ -59,6 +60,9 @@ pub enum Error {
         /// The entry's type.
         ty: ir::Type,
     },
+    /// The environment asks for a debug mode that there is not.
+    #[error(transparent)]
+    DebugModes(#[from] DebugModesError),
     /// The system has no memory for code.
     #[error("no address space for code: {0}")]
     Memory(String),

@@ -18,6 +18,7 @@ use super::target::{OptLevel, host_isa};
 use super::trampoline::{self, EntryTrampoline, Passing};
 use super::types::{REF, Signature, Ty};
 use crate::collector::CollectorAttrs;
+use crate::debug::DebugModes;
 use crate::heap::{ArrayLayout, LayoutError, LayoutId, Layouts, Record, WORD};
 use crate::scope::Scope;
 use crate::stack::{CallSite, Landing, MapTable};
@@ -71,8 +72,8 @@ pub struct ModuleOptions {
     pub opt_level: OptLevel,
     /// Whether to use what this machine has beyond its architecture's baseline.
     pub native_features: bool,
-    /// Whether exit trampolines save every register for [`crate::Mutator::set_missed_roots`] to look
-    /// at: a reference that was not declared mostly is in one.
+    /// A debug mode: before each collection, look for references that are in no stack map; see
+    /// [`crate::Mutator::missed_roots`]. Exit trampolines then save all registers.
     pub missed_roots: bool,
     /// Whether each function is checked when it is defined: see [`crate::jit::check`].
     pub check: bool,
@@ -81,14 +82,15 @@ pub struct ModuleOptions {
 }
 
 impl ModuleOptions {
-    /// Optimised code for a collector with these attributes, without counting.
+    /// Optimised code for a collector with these attributes, without counting; with `missed_roots` if
+    /// the environment says so.
     pub fn new(attrs: CollectorAttrs) -> Self {
         Self {
             attrs,
             count_allocations: false,
             opt_level: OptLevel::Speed,
             native_features: false,
-            missed_roots: false,
+            missed_roots: DebugModes::from_env_or_none().missed_roots,
             check: cfg!(debug_assertions),
             keep_text: false,
         }
@@ -592,6 +594,15 @@ impl Module {
         let (start, func) = self.by_address.range(..pc).next_back()?;
         let function = &self.functions[func.0 as usize];
         (pc <= start + function.bytes).then(|| (&function.name, pc - start))
+    }
+
+    /// The start of the function that `pc` lies in, or returns to.
+    ///
+    /// # Panics
+    /// If it is no function's.
+    pub(crate) fn start(&self, pc: usize) -> usize {
+        let (_, offset) = self.locate(pc).expect("an address in compiled code");
+        pc - offset
     }
 
     /// What the instruction at `pc` is known to trap for. The outer `None` if it is not in a compiled

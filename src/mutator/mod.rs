@@ -4,6 +4,7 @@
 //! call when compiled code cannot go on by itself; they collect when they must, and turn what goes
 //! wrong into a [`Trap`].
 
+mod missed_roots;
 mod roots;
 mod slow_path;
 mod statistics;
@@ -15,12 +16,15 @@ use std::{panic, ptr};
 
 use thiserror::Error;
 
+pub use self::missed_roots::MissedRoot;
+use self::missed_roots::MissedRoots;
 use self::roots::{MutatorRoots, slot_of};
 use self::slow_path::{
     Exit, allocate, allocate_array, call_host, collect, fault, out_of_bounds, throw,
 };
 pub use self::statistics::Statistics;
 use crate::collector::{Collector, Usage};
+use crate::debug::DebugModes;
 use crate::handle::Handles;
 use crate::heap::{self, AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, Slot, WORD};
 use crate::jit::module::{ALLOCATE, ALLOCATE_ARRAY, CALL_HOST, COLLECT, OUT_OF_BOUNDS, THROW};
@@ -82,6 +86,7 @@ pub struct Mutator<C: Collector, O: Observer = ()> {
     withheld: AllocationBuffer,
     stress: Option<Stress>,
     verify: bool,
+    missed_roots: MissedRoots,
     statistics: Statistics,
     /// The last collections in a row that the heap filled up again too soon after.
     futile: u32,
@@ -108,11 +113,13 @@ impl<C: Collector> Mutator<C> {
 }
 
 impl<C: Collector, O: Observer> Mutator<C, O> {
-    /// A mutator whose collections `observer` hears.
+    /// A mutator whose collections `observer` hears, in the debug modes that the environment says.
     ///
     /// # Errors
-    /// If code cannot be made final, or was emitted for another collector.
+    /// If code cannot be made final, or was emitted for another collector; or if the environment
+    /// asks for a debug mode that there is not.
     pub fn observed(mut module: Module, collector: C, observer: O) -> Result<Self, Error> {
+        let DebugModes { stress, verify, .. } = DebugModes::from_env()?;
         if module.attrs() != C::ATTRS {
             return Err(Error::Attrs { code: module.attrs(), collector: C::ATTRS });
         }
@@ -140,13 +147,15 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             globals: Vec::new(),
             withheld: AllocationBuffer::EMPTY,
             stress: None,
-            verify: false,
+            verify,
+            missed_roots: MissedRoots::default(),
             statistics: Statistics::default(),
             futile: 0,
             allocated_when_full: 0,
             exit: None,
         };
         mutator.publish_tables();
+        mutator.set_stress(stress);
         Ok(mutator)
     }
 
@@ -315,6 +324,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
     /// Collects garbage now.
     pub fn collect(&mut self) -> Cycle {
+        if self.module.options().missed_roots {
+            self.detect_missed_roots();
+        }
         // SAFETY: `context` is this mutator's own, and compiled code waits at an exit trampoline, if
         // it is active at all.
         let (activation, shared) =
@@ -451,12 +463,16 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         self.withheld = AllocationBuffer::EMPTY;
     }
 
-    fn usage(&self) -> Usage {
+    /// What the collector allocates from, to be looked at.
+    fn buffer(&self) -> &AllocationBuffer {
         // SAFETY: as in `collect`.
         let shared = unsafe { &(*self.context).buffer };
-        let buffer = if self.stress.is_some() { &self.withheld } else { shared };
+        if self.stress.is_some() { &self.withheld } else { shared }
+    }
+
+    fn usage(&self) -> Usage {
         // SAFETY: as in `try_allocate`.
-        unsafe { self.collector.usage(buffer) }
+        unsafe { self.collector.usage(self.buffer()) }
     }
 
     /// What happened so far.

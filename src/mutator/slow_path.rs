@@ -116,10 +116,8 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             if address < NULL_PAGES {
                 return TrapKind::NullReference;
             }
-            // SAFETY: compiled code waits, so nothing else uses the buffer.
-            let buffer = unsafe { &(*self.context).buffer };
             let aligned = GcRef::from_word(address & !7);
-            let place = aligned.map(|at| self.collector.place(at, buffer));
+            let place = aligned.map(|at| self.collector.place(at, self.buffer()));
             return TrapKind::BadAccess { address, stale: place == Some(Place::Stale) };
         }
         match code {
