@@ -455,6 +455,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         assert!(context.activation.is_null(), "compiled code is active");
         self.globals.fill(Cell::new(0));
         self.thrown.set(0);
+        self.missed_roots = MissedRoots::default();
         context.allocated_objects = 0;
         (self.statistics, self.futile, self.allocated_when_full) = (Statistics::default(), 0, 0);
         self.stress = self.stress.map(|Stress { every, .. }| Stress { every, until_next: every });
