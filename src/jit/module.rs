@@ -353,6 +353,7 @@ impl Module {
         let signature = self.signature(func).clone();
         let stub = self.stub.map(|stub| self.functions[stub.0 as usize].id);
         let stub = stub.map(|id| self.jit.declare_func_in_func(id, &mut self.codegen.func));
+        self.codegen.func.stack_limit = Some(trampoline::stack_limit(&mut self.codegen.func));
         self.compile(func, signature.ir(CallConv::Tail), |builder| {
             trampoline::build_exit(builder, &signature, passing, stub);
         })
@@ -367,7 +368,6 @@ impl Module {
         let mut function = mem::replace(&mut self.codegen.func, IrFunction::new());
         let mut frontend = mem::take(&mut self.frontend);
         function.signature = signature.ir(CallConv::Tail);
-        function.stack_limit = Some(trampoline::stack_limit(&mut function));
         let builder = FunctionBuilder::new(&mut function, &mut frontend);
         let mut emit = Emit::start(builder, self, signature);
         body(&mut emit);
@@ -588,12 +588,14 @@ impl Module {
         &self.host_functions
     }
 
-    /// The function that `pc` lies in, or returns to, and the offset in bytes from its start.
+    /// The function that `pc` lies in, or returns to, and the offset in bytes from its start; `None` if
+    /// it is a trampoline.
     pub fn locate(&self, pc: usize) -> Option<(&Arc<str>, usize)> {
         // A call may be the last instruction: its return address is the function's end.
         let (start, func) = self.by_address.range(..pc).next_back()?;
         let function = &self.functions[func.0 as usize];
-        (pc <= start + function.bytes).then(|| (&function.name, pc - start))
+        let is_in = function.kind == Kind::Compiled && pc <= start + function.bytes;
+        is_in.then(|| (&function.name, pc - start))
     }
 
     /// The start of the function that `pc` lies in, or returns to.
@@ -605,16 +607,12 @@ impl Module {
         pc - offset
     }
 
-    /// What the instruction at `pc` is known to trap for. The outer `None` if it is not in a compiled
-    /// function; the inner one if it is not known to trap.
-    pub(crate) fn trap_at(&self, pc: usize) -> Option<Option<TrapCode>> {
+    /// What the instruction at `pc` is known to trap for.
+    pub(crate) fn trap_at(&self, pc: usize) -> Option<TrapCode> {
         let (start, func) = self.by_address.range(..=pc).next_back()?;
-        let function = &self.functions[func.0 as usize];
-        if function.kind != Kind::Compiled || pc >= start + function.bytes {
-            return None;
-        }
-        let at = function.traps.binary_search_by_key(&(pc - start), |(offset, _)| *offset);
-        Some(at.ok().map(|index| function.traps[index].1))
+        let traps = &self.functions[func.0 as usize].traps;
+        let at = traps.binary_search_by_key(&(pc - start), |(offset, _)| *offset).ok()?;
+        Some(traps[at].1)
     }
 
     /// The addresses that all code lies between.

@@ -197,7 +197,7 @@ fn pass_words(
     signature.results.iter().enumerate().map(load).collect()
 }
 
-/// What a function's prologue compares SP with.
+/// What an exit trampoline's prologue compares SP with: the host needs some stack, too.
 pub(super) fn stack_limit(function: &mut Function) -> GlobalValue {
     let context = function.create_global_value(GlobalValueData::VMContext);
     let flags = function.dfg.mem_flags.insert(FLAGS).expect("the function has no others yet");

@@ -11,6 +11,7 @@ mod statistics;
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::rc::Rc;
 use std::{panic, ptr};
 
@@ -80,8 +81,8 @@ pub struct Mutator<C: Collector, O: Observer = ()> {
     thrown: Cell<usize>,
     /// Where the signal handler notes what compiled code did that the processor refuses.
     watch: Rc<Watch>,
-    /// The size of the stack that this mutator's thread has.
-    stack_bytes: usize,
+    /// The stack that this mutator's thread has.
+    stack: Range<usize>,
     /// Where allocation goes on under stress, when compiled code's own buffer stays empty.
     withheld: AllocationBuffer,
     stress: Option<Stress>,
@@ -138,7 +139,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             handles: Handles::new(module.identity()),
             thrown: Cell::new(0),
             watch: Rc::new(Watch::new(fault::<C, O>, context.cast())),
-            stack_bytes: stack.len(),
+            stack,
             module,
             collector,
             observer,

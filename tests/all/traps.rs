@@ -274,11 +274,11 @@ fn a_stack_that_overflows() {
             assert!(trap.backtrace.iter().all(|at| &*at.function == "down"));
             assert!(trap.to_string().lines().count() < 20, "{trap}");
             depths.push(trap.backtrace.len());
+            mutator.collect();
             assert_eq!(int(mutator.call(down, &[Val::I64(100)]).unwrap()), 5050);
         }
-        // At least a quarter of the stack, in frames of up to 100 bytes; and the same each time.
-        assert!(depths[0] > STACK / 4 / 100, "{depths:?}");
-        assert_eq!(depths, [depths[0]; 3]);
+        // At least a quarter of the stack, in frames of up to 100 bytes.
+        assert!(depths.iter().all(|&depth| depth > STACK / 4 / 100), "{depths:?}");
     })
     .unwrap();
 }
@@ -407,4 +407,58 @@ fn host_functions_that_fail() {
     let panic = panic.expect_err("it panics");
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"three panics"));
     assert_eq!(ask(0), Ok(vec![Val::I8(1)]));
+}
+
+/// Code that is compiled later, even by a host function of the activation that then traps; and a trap
+/// after an inner activation has come and gone.
+#[test]
+fn traps_after_the_host_did_something() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let signature = || Signature::new([I64.into()], [I64.into()]);
+    fn divides(e: &mut Emit) {
+        let by = e.param(0);
+        let seven = e.int(I64, 7);
+        let quotient = e.ins().sdiv(seven, by);
+        e.ret(args![quotient]);
+    }
+    let first = boxes.module.function("first", signature(), divides).unwrap();
+    let calls_first =
+        boxes
+            .module
+            .host_function("calls_first", signature(), move |scope, given| {
+                Ok(scope.call(first, given)?)
+            })
+            .unwrap();
+    let compiles = boxes
+        .module
+        .host_function("compiles", signature(), move |scope, given| {
+            let later = scope.compile(|module| module.function("later", signature(), divides))?;
+            Ok(scope.call(later, given)?)
+        })
+        .unwrap();
+    let both = boxes
+        .module
+        .function("both", Signature::new([I64.into(); 3], [I64.into()]), |e| {
+            let [one, other, own] = [0, 1, 2].map(|index| e.param(index));
+            let one = e.call(calls_first, args![one]).scalar();
+            let other = e.call(compiles, args![other]).scalar();
+            let quotient = e.ins().sdiv(one, own);
+            let sum = e.ins().iadd(quotient, other);
+            e.ret(args![sum]);
+        })
+        .unwrap();
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    let mut call = |numbers: [i64; 3]| mutator.call(both, &numbers.map(Val::I64));
+    assert_eq!(int(call([1, 1, 1]).unwrap()), 14);
+    let own = trap(call([1, 1, 0]));
+    assert_eq!((own.kind, &*own.backtrace[0].function), (TrapKind::DivisionByZero, "both"));
+    for numbers in [[0, 1, 1], [1, 0, 1]] {
+        let outer = trap(call(numbers));
+        let TrapKind::Host(error) = outer.kind else { panic!("{outer}") };
+        let inner = error.error().expect("an error").downcast_ref::<CallError>();
+        let Some(CallError::Trap(inner)) = inner else { panic!("{error}") };
+        assert_eq!(inner.kind, TrapKind::DivisionByZero);
+        let name = if numbers[0] == 0 { "first" } else { "later" };
+        assert_eq!(&*inner.backtrace[0].function, name);
+    }
 }
