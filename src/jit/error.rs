@@ -6,6 +6,7 @@ use cranelift_codegen::print_errors::pretty_verifier_error;
 use cranelift_module::ModuleError;
 use thiserror::Error;
 
+use super::check::Finding;
 use crate::collector::CollectorAttrs;
 
 /// Why code cannot be compiled.
@@ -53,6 +54,14 @@ pub enum Error {
         /// The entry's type.
         ty: ir::Type,
     },
+    /// A function keeps a reference where a collection would miss it. See [`check()`](super::check()).
+    #[error("function `{function}` would not survive a collection:{}", list(findings))]
+    Check {
+        /// The function's name.
+        function: String,
+        /// What is wrong with it.
+        findings: Vec<Finding>,
+    },
     /// The system has no memory for code.
     #[error("no address space for code: {0}")]
     Memory(String),
@@ -77,4 +86,8 @@ impl Error {
         };
         Self::Function { function: name.to_owned(), source: Box::new(source), details }
     }
+}
+
+fn list(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("\n- {finding}")).collect()
 }

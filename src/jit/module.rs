@@ -10,6 +10,7 @@ use std::mem::{self, ManuallyDrop};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::check::check;
 use super::emit::Emit;
 use super::error::Error;
 use super::function::{Function, Kind, Pending};
@@ -65,6 +66,8 @@ pub struct ModuleOptions {
     pub native_features: bool,
     /// Whether to keep each function's CLIF and disassembly.
     pub keep_text: bool,
+    /// Whether to [`check()`] each function when it is defined. On in debug builds.
+    pub check: bool,
 }
 
 impl ModuleOptions {
@@ -76,6 +79,7 @@ impl ModuleOptions {
             opt_level: OptLevel::Speed,
             native_features: false,
             keep_text: false,
+            check: cfg!(debug_assertions),
         }
     }
 }
@@ -239,7 +243,8 @@ impl Module {
     /// Defines a function: `body` emits it.
     ///
     /// # Errors
-    /// If Cranelift does not compile it, or it is defined already.
+    /// If Cranelift does not compile it, it is defined already, or [`ModuleOptions::check`] is set and
+    /// finds something.
     pub fn define(&mut self, func: Func, body: impl FnOnce(&mut Emit)) -> Result<(), Error> {
         let signature = self.signature(func).clone();
         let mut function = mem::replace(&mut self.codegen.func, IrFunction::new());
@@ -248,8 +253,15 @@ impl Module {
         let builder = FunctionBuilder::new(&mut function, &mut frontend);
         let mut emit = Emit::start(builder, self, signature);
         body(&mut emit);
-        let callees = emit.finish();
-        (self.codegen.func, self.frontend) = (function, frontend);
+        let (callees, references) = emit.finish();
+        self.frontend = frontend;
+        if self.options.check {
+            let findings = check(&function, references);
+            if !findings.is_empty() {
+                return Err(Error::Check { function: self.name(func).to_owned(), findings });
+            }
+        }
+        self.codegen.func = function;
         self.finish_function(func)?;
         self.functions[func.0 as usize].callees = callees;
         Ok(())

@@ -126,6 +126,8 @@ pub struct Emit<'a> {
     context: Value,
     params: Vec<Arg>,
     callees: HashMap<Func, FuncRef>,
+    /// Every value that was made a [`Ref`], for the check.
+    references: Vec<Value>,
 }
 
 impl<'a> Emit<'a> {
@@ -146,15 +148,16 @@ impl<'a> Emit<'a> {
             context: values[0],
             params: Vec::new(),
             callees: HashMap::new(),
+            references: Vec::new(),
             signature,
         };
         emit.params = emit.typed(&values[1..], &emit.signature.params.clone());
         emit
     }
 
-    /// Ends the body; the functions that it calls. One without results may end without
+    /// Ends the body; the functions that it calls, and its references. One without results may end without
     /// [`Emit::ret`].
-    pub(super) fn finish(mut self) -> Vec<Func> {
+    pub(super) fn finish(mut self) -> (Vec<Func>, Vec<Value>) {
         if !self.is_filled() {
             assert!(
                 self.signature.results.is_empty(),
@@ -165,7 +168,7 @@ impl<'a> Emit<'a> {
         }
         let config = self.module.frontend_config();
         self.builder.finalize(config);
-        self.callees.into_keys().collect()
+        (self.callees.into_keys().collect(), self.references)
     }
 
     /// Cranelift's instructions, for everything but references.
@@ -187,7 +190,7 @@ impl<'a> Emit<'a> {
     /// block parameter defines: declaring what `use_var` returns may be lost.
     pub fn adopt_ref(&mut self, value: Value) -> Ref {
         self.builder.declare_value_needs_stack_map(value);
-        Ref(value)
+        self.noted_ref(value)
     }
 
     /// The context, which compiled code passes to every function.
@@ -274,7 +277,8 @@ impl<'a> Emit<'a> {
     /// The variable's present reference.
     pub fn get_ref(&mut self, var: RefVar) -> Ref {
         // Declared through the variable, which covers every value it ever has.
-        Ref(self.builder.use_var(var.0))
+        let value = self.builder.use_var(var.0);
+        self.noted_ref(value)
     }
 
     /// Gives the variable another reference.
@@ -309,6 +313,12 @@ impl<'a> Emit<'a> {
     /// Collects garbage now.
     pub fn collect(&mut self) {
         self.call(COLLECT, &[]);
+    }
+
+    /// A reference that the check knows of.
+    fn noted_ref(&mut self, value: Value) -> Ref {
+        self.references.push(value);
+        Ref(value)
     }
 
     fn with_context(&self, arguments: &[Arg]) -> Vec<Value> {
