@@ -3,7 +3,6 @@
 mod abrupt_exits;
 mod accounting;
 mod check;
-mod check_built;
 mod debug_modes;
 mod endless_crawl;
 mod globals;
