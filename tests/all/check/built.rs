@@ -15,7 +15,7 @@ use tospace::Val;
 use tospace::args;
 use tospace::collector::{Collector, Semispace};
 use tospace::heap::HeapOptions;
-use tospace::jit::{Emit, Error, FindingKind, Module, ModuleOptions, Signature, check};
+use tospace::jit::{Emit, Error, FindingKind, Module, ModuleOptions, REF, Signature, check};
 
 fn signature(params: usize, results: usize) -> IrSignature {
     let mut signature = IrSignature::new(CallConv::Tail);
@@ -297,6 +297,41 @@ fn a_module_refuses_what_the_check_finds() {
     let collector = Semispace::new(HeapOptions::new(1 << 20)).unwrap();
     let mut mutator = tospace::Mutator::new(module, collector).unwrap();
     assert_eq!(mutator.call(nine, &[]), Ok(vec![Val::I64(9)]));
+}
+
+/// What others give is looked at whether it is declared or not. An immediate, which is computed, may
+/// go undeclared.
+#[test]
+fn references_that_are_not_declared() {
+    let options = ModuleOptions { check: true, ..ModuleOptions::new(Semispace::ATTRS) };
+    let mut module = Module::new(options).unwrap();
+    let signature = || Signature::new([I64.into()], [REF]);
+    let mut over_a_collection = |value: fn(&mut Emit) -> Value| {
+        let made = module.function("keeps", signature(), |e| {
+            let value = value(e);
+            let reference = e.undeclared_ref(value);
+            e.collect();
+            e.ret(args![reference]);
+        });
+        made.map(|_| ()).map_err(|error| match error {
+            Error::Check { findings, .. } => findings[0].kind,
+            error => panic!("{error}"),
+        })
+    };
+    let reference = Err(FindingKind::Reference);
+    assert_eq!(over_a_collection(|e| e.param(0)), reference);
+    let loaded = |e: &mut Emit| {
+        let context = e.context();
+        e.ins().load(I64, MemFlagsData::trusted(), context, 0)
+    };
+    assert_eq!(over_a_collection(loaded), reference);
+    let immediate = |e: &mut Emit| {
+        let number = e.param(0);
+        let shifted = e.ins().ishl_imm_u(number, 3);
+        e.ins().bor_imm_u(shifted, 1)
+    };
+    assert_eq!(over_a_collection(immediate), Ok(()));
+    assert_eq!(over_a_collection(|e| e.int(I64, 0)), Ok(()));
 }
 
 #[test]
