@@ -17,12 +17,14 @@
 //!
 //! A reference that nobody named and that follows from none, such as what a call returns or a load
 //! from the heap gives: name it. What is in a stack slot whose address is stored, passed on or indexed.
-//! An address that hides in a number: shifted right, reduced, or multiplied.
+//! An address that hides in a number: shifted right, reduced, or multiplied. And whether what is declared
+//! is the address of an object: what a map names is taken for a reference.
 
 mod liveness;
 mod pointers;
 mod slots;
 
+use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
 
 use cranelift_codegen::ir::{Block, Function, Inst, InstructionData, StackSlot, Value};
@@ -79,8 +81,9 @@ pub fn check(function: &Function, references: impl IntoIterator<Item = Value>) -
     let slots = Slots::new(function, &order);
     let pointers = Pointers::new(function, &order, &slots, references);
     let liveness = Liveness::new(function, &order, &slots, &pointers);
+    let reachable: HashSet<Block> = order.iter().copied().collect();
     let mut findings = Vec::new();
-    for block in function.layout.blocks().filter(|block| order.contains(block)) {
+    for block in function.layout.blocks().filter(|block| reachable.contains(block)) {
         let mut found = Vec::new();
         liveness.visit_safepoints(block, |safepoint, needed| {
             for &place in needed {
@@ -88,14 +91,13 @@ pub fn check(function: &Function, references: impl IntoIterator<Item = Value>) -
                 found.extend(faults.map(|(kind, value)| (safepoint, value, kind)));
             }
         });
-        let loads = function.layout.block_insts(block);
-        found.extend(loads.filter_map(|inst| {
-            let address = movable_load(function, inst).filter(|&v| pointers.is_pointer(v))?;
-            Some((inst, address, FindingKind::MovableLoad))
-        }));
-        found.sort_by(|(a, a_value, a_kind), (b, b_value, b_kind)| {
-            let place = function.layout.pp_cmp(*a, *b);
-            place.then((a_value, a_kind).cmp(&(b_value, b_kind)))
+        for load in function.layout.block_insts(block) {
+            let address = movable_load(function, load).filter(|&value| pointers.is_pointer(value));
+            found.extend(address.map(|address| (load, address, FindingKind::MovableLoad)));
+        }
+        found.sort_by(|&(left, left_value, left_kind), &(right, right_value, right_kind)| {
+            let place = function.layout.pp_cmp(left, right);
+            place.then((left_value, left_kind).cmp(&(right_value, right_kind)))
         });
         found.dedup();
         findings.extend(found.into_iter().map(|(inst, value, kind)| {

@@ -179,28 +179,11 @@ fn shared_by(function: &Function, inst: Inst) -> Vec<StackSlot> {
 /// A forward analysis: a store reaches whatever follows, until another covers it.
 fn reaching_stores(function: &Function, order: &[Block]) -> HashMap<Inst, Vec<Held>> {
     let mut at_top: SecondaryMap<Block, BTreeSet<Held>> = SecondaryMap::new();
-    let mut reached = HashMap::new();
     let mut changed = true;
     while changed {
         changed = false;
         for &block in order.iter().rev() {
-            let mut held = at_top[block].clone();
-            for inst in function.layout.block_insts(block) {
-                match access(function, inst) {
-                    Some(Access::Load(cell)) => {
-                        let read = held.iter().filter(|held| held.cell.overlaps(cell));
-                        reached.insert(inst, read.copied().collect());
-                    }
-                    Some(Access::Store(store)) => {
-                        held.retain(|held| !store.cell.covers(held.cell));
-                        held.insert(store);
-                    }
-                    None if function.dfg.insts[inst].opcode().is_safepoint() => {
-                        reached.insert(inst, held.iter().copied().collect());
-                    }
-                    None => {}
-                }
-            }
+            let held = through(function, block, at_top[block].clone(), |_, _, _| {});
             for successor in function.block_successors(block) {
                 let before = at_top[successor].len();
                 at_top[successor].extend(held.iter().copied());
@@ -208,5 +191,37 @@ fn reaching_stores(function: &Function, order: &[Block]) -> HashMap<Inst, Vec<He
             }
         }
     }
+    let mut reached = HashMap::new();
+    for &block in order {
+        through(function, block, at_top[block].clone(), |inst, access, held| match access {
+            Some(Access::Load(cell)) => {
+                let read = held.iter().filter(|held| held.cell.overlaps(cell));
+                reached.insert(inst, read.copied().collect());
+            }
+            None if function.dfg.insts[inst].opcode().is_safepoint() => {
+                reached.insert(inst, held.iter().copied().collect());
+            }
+            _ => {}
+        });
+    }
     reached
+}
+
+/// What slots hold at the end of a block that begins with `held`. `visit` gets each instruction, with
+/// what they hold before it.
+fn through(
+    function: &Function,
+    block: Block,
+    mut held: BTreeSet<Held>,
+    mut visit: impl FnMut(Inst, Option<Access>, &BTreeSet<Held>),
+) -> BTreeSet<Held> {
+    for inst in function.layout.block_insts(block) {
+        let access = access(function, inst);
+        visit(inst, access, &held);
+        if let Some(Access::Store(store)) = access {
+            held.retain(|held| !store.cell.covers(held.cell));
+            held.insert(store);
+        }
+    }
+    held
 }

@@ -1,6 +1,6 @@
 //! What is computed from a reference: pointers, and numbers.
 
-use super::found;
+use super::{found, wrong_and_right};
 
 /// `v9`, which `definition` makes of the reference `v0` and the number `v1`, is used after a call.
 fn over_a_call(definition: &str) -> Vec<String> {
@@ -46,6 +46,8 @@ fn numbers_that_come_from_references() {
         "v2 = iconst.i64 0xffff_0000_0000_0000\n v9 = band v0, v2",
         "v2 = iconst.i64 1\n v9 = sshr v0, v2",
         "v2 = iconst.i64 1\n v3 = iconst.i64 3\n v4 = sshr v0, v2\n v9 = ishl v4, v3",
+        "v2 = iconst.i64 3\n v3 = ushr v0, v2\n v9 = ushr v3, v2",
+        "v2 = ushr v0, v1\n v3 = iadd v1, v1\n v9 = ishl v2, v3",
         "v2 = ireduce.i32 v0\n v9 = uextend.i64 v2",
         "v2 = icmp eq v0, v1\n v9 = uextend.i64 v2",
         "v9 = popcnt v0",
@@ -59,4 +61,35 @@ fn numbers_that_come_from_references() {
             call fn0()
             return v2";
     assert_eq!(found(&[0, 2], body), ["Reference v2, call fn0"]);
+}
+
+#[test]
+fn references_that_are_packed() {
+    for packed in
+        ["iconcat v0, v1", "splat.i64x2 v0", "scalar_to_vector.i64x2 v0", "insertlane v3, v0, 1"]
+    {
+        let body = format!(
+            "block0(v0: i64, v1: i64):
+                v3 = load.i64x2 v1
+                v4 = {packed}
+                {{}}
+                store v4, v1
+                return v1"
+        );
+        wrong_and_right(&[0], &body, "call fn0()", &["Derived v4, call fn0"], "");
+    }
+}
+
+/// In a register and in a slot: that is one finding.
+#[test]
+fn a_derived_pointer_in_two_places() {
+    let body = "block0(v0: i64, v1: i64):
+            v2 = stack_addr.i64 ss0
+            v3 = iadd v0, v1
+            store v3, v2
+            call fn0()
+            v4 = load.i64 v2
+            store v4, v3
+            return v1";
+    assert_eq!(found(&[0], body), ["Derived v3, call fn0"]);
 }

@@ -258,6 +258,24 @@ fn a_reference_around_a_loop() {
         &["Reference v4, call fn0"],
         "v5",
     );
+    // It comes from nowhere else.
+    wrong_and_right(
+        &[4],
+        "block0(v0: i64, v1: i64):
+            v9 = iconst.i64 0
+            jump block1(v9)
+        block1(v2: i64):
+            v3 = select v1, v9, v2
+            call fn0()
+            store v3, v1
+            v4 = call fn2()
+            brif v1, block1({}), block2
+        block2:
+            return v1",
+        "v4",
+        &["Reference v3, call fn0"],
+        "v1",
+    );
     // Nobody reads what goes around here.
     let unused = "block0(v0: i64, v1: i64):
             jump block1(v0)

@@ -55,13 +55,52 @@ fn a_slot_that_nobody_reads_again() {
 }
 
 #[test]
+fn a_slot_that_holds_something_else_by_then() {
+    wrong_and_right(
+        &[0],
+        "block0(v0: i64, v1: i64):
+            v2 = stack_addr.i64 ss0
+            store v0, v2
+            {}
+            call fn0()
+            v3 = load.i64 v2
+            return v3",
+        "store v1, v2+8",
+        &["Slot { slot: ss0, offset: 0 } v0, call fn0"],
+        "store v1, v2",
+    );
+}
+
+#[test]
+fn a_slot_around_a_loop() {
+    wrong_and_right(
+        &[3],
+        "block0(v0: i64, v1: i64):
+            v2 = stack_addr.i64 ss0
+            store v1, v2
+            jump block1
+        block1:
+            call fn0()
+            v4 = load.i64 v2
+            v3 = call fn2()
+            store {}, v2
+            brif v1, block1, block2
+        block2:
+            return v1",
+        "v3",
+        &["Slot { slot: ss0, offset: 0 } v3, call fn0"],
+        "v1",
+    );
+}
+
+#[test]
 fn a_slot_on_one_branch() {
     wrong_and_right(
         &[0],
         "block0(v0: i64, v1: i64):
             v2 = stack_addr.i64 ss0
             v3 = iconst.i64 8
-            v4 = iadd v2, v3
+            v4 = iadd v3, v2
             store v1, v2+8
             brif v1, block1, block2
         block1:
@@ -138,6 +177,25 @@ fn a_slot_whose_address_goes_elsewhere() {
         let expected = "Slot { slot: ss0, offset: 0 } v0, call fn0";
         wrong_and_right(&[0], body, "store v1, v5", &[expected], elsewhere);
     }
+}
+
+/// It holds null when its address is given away, and what the collector finds there comes back.
+#[test]
+fn a_slot_that_others_fill() {
+    wrong_and_right(
+        &[],
+        "block0(v0: i64, v1: i64):
+            v2 = stack_addr.i64 ss0
+            v3 = iconst.i64 0
+            store v3, v2
+            call fn1(v2), stack_map=[i64 @ ss0+0]
+            v4 = load.i64 {}
+            call fn0()
+            return v4",
+        "v2",
+        &["Reference v4, call fn0"],
+        "v2+8",
+    );
 }
 
 #[test]
