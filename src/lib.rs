@@ -31,6 +31,7 @@
 //!   or a panic.
 
 pub mod collector;
+pub mod debug;
 pub mod handle;
 pub mod heap;
 pub mod jit;
@@ -45,7 +46,7 @@ pub mod workloads;
 pub use {cranelift_codegen, cranelift_frontend};
 
 pub use handle::Handle;
-pub use mutator::{CallError, Mutator, Statistics};
+pub use mutator::{CallError, MissedRoot, Mutator, Statistics};
 pub use scope::Scope;
 pub use trap::{HostError, Trap, TrapKind};
 pub use val::Val;

@@ -47,13 +47,13 @@ pub enum TrapKind {
     },
     /// Compiled code called itself too deeply.
     #[error(
-        "stack overflow: the stack has {bytes} bytes, and the last {reserve} of them are kept for \
-         the host"
+        "stack overflow: the stack has {bytes} bytes, and the host is not called in the last {reserve} \
+         of them"
     )]
     StackOverflow {
         /// The size of the thread's stack.
         bytes: usize,
-        /// The part that compiled code must not use.
+        /// What must be left of it when the host is called.
         reserve: usize,
     },
     /// A field or an element of null.

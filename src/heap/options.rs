@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::debug::DebugModes;
+
 /// Heap sizes are multiples of this, whatever the page size: counts are the same on every machine.
 pub const GRANULE: usize = 64 * 1024;
 
@@ -26,9 +28,10 @@ pub struct HeapOptions {
 pub const POISON: usize = 0xdead_dead_dead_deaa;
 
 impl HeapOptions {
-    /// A heap of `bytes`, whose pages are touched as they are first used.
+    /// A heap of `bytes`, whose pages are touched as they are first used; under `protect` if the
+    /// environment says so.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes, prefault: false, protect: false }
+        Self { bytes, prefault: false, protect: DebugModes::from_env_or_none().protect }
     }
 
     /// The heap's size in whole granules.

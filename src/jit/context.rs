@@ -18,7 +18,7 @@ pub struct Context {
     pub globals: *mut usize,
     /// The host functions that exit trampolines call, by number.
     pub host_functions: *const *const c_void,
-    /// The lowest address that compiled code lets its stack pointer have.
+    /// The lowest stack pointer from which exit trampolines call the host.
     pub stack_limit: usize,
     /// How many objects compiled code allocated. Counted only by code compiled to count.
     pub allocated_objects: u64,

@@ -19,6 +19,7 @@ use super::target::{OptLevel, host_isa};
 use super::trampoline::{self, EntryTrampoline, Passing};
 use super::types::{REF, Signature, Ty};
 use crate::collector::CollectorAttrs;
+use crate::debug::DebugModes;
 use crate::heap::{ArrayLayout, LayoutError, LayoutId, Layouts, Record, WORD};
 use crate::scope::Scope;
 use crate::stack::{CallSite, Landing, MapTable};
@@ -72,26 +73,27 @@ pub struct ModuleOptions {
     pub opt_level: OptLevel,
     /// Whether to use what this machine has beyond its architecture's baseline.
     pub native_features: bool,
-    /// Whether exit trampolines save every register for [`crate::Mutator::set_missed_roots`] to look
-    /// at: a reference that was not declared mostly is in one.
+    /// A debug mode: before each collection, look for references that are in no stack map; see
+    /// [`crate::Mutator::missed_roots`]. Exit trampolines then save all registers.
     pub missed_roots: bool,
+    /// Whether each function is checked when it is defined: see [`check()`]. On in debug builds.
+    pub check: bool,
     /// Whether to keep each function's CLIF and disassembly.
     pub keep_text: bool,
-    /// Whether to [`check()`] each function when it is defined. On in debug builds.
-    pub check: bool,
 }
 
 impl ModuleOptions {
-    /// Optimised code for a collector with these attributes, without counting.
+    /// Optimised code for a collector with these attributes, without counting; with `missed_roots` if
+    /// the environment says so.
     pub fn new(attrs: CollectorAttrs) -> Self {
         Self {
             attrs,
             count_allocations: false,
             opt_level: OptLevel::Speed,
             native_features: false,
-            missed_roots: false,
-            keep_text: false,
+            missed_roots: DebugModes::from_env_or_none().missed_roots,
             check: cfg!(debug_assertions),
+            keep_text: false,
         }
     }
 }
@@ -257,7 +259,8 @@ impl Module {
     ///
     /// # Errors
     /// [`Error::HostType`] for integers of less than 32 bits, which C leaves to its callers to
-    /// extend, and for values of more than eight bytes.
+    /// extend, and for values of more than eight bytes; [`Error::HostResults`] for more than one
+    /// result. [`Module::host_function`] has only one of these limits, and is safe.
     ///
     /// # Safety
     /// `address` is an `extern "C"` function that takes a `*mut Context` and then `signature`'s
@@ -273,6 +276,10 @@ impl Module {
             if !matches!(ty, I32 | I64 | F32 | F64) {
                 return Err(Error::HostType { function: name.to_owned(), ty });
             }
+        }
+        if signature.results.len() > 1 {
+            let (function, results) = (name.to_owned(), signature.results.len());
+            return Err(Error::HostResults { function, results });
         }
         let func = self.declare_exit(name, signature)?;
         let number = self.host_functions.len();
@@ -347,6 +354,7 @@ impl Module {
         let signature = self.signature(func).clone();
         let stub = self.stub.map(|stub| self.functions[stub.0 as usize].id);
         let stub = stub.map(|id| self.jit.declare_func_in_func(id, &mut self.codegen.func));
+        self.codegen.func.stack_limit = Some(trampoline::stack_limit(&mut self.codegen.func));
         self.compile(func, signature.ir(CallConv::Tail), |builder| {
             trampoline::build_exit(builder, &signature, passing, stub);
         })
@@ -362,7 +370,6 @@ impl Module {
         let mut function = mem::replace(&mut self.codegen.func, IrFunction::new());
         let mut frontend = mem::take(&mut self.frontend);
         function.signature = signature.ir(CallConv::Tail);
-        function.stack_limit = Some(trampoline::stack_limit(&mut function));
         let builder = FunctionBuilder::new(&mut function, &mut frontend);
         let mut emit = Emit::start(builder, self, signature);
         body(&mut emit);
@@ -590,24 +597,31 @@ impl Module {
         &self.host_functions
     }
 
-    /// The function that `pc` lies in, or returns to, and the offset in bytes from its start.
+    /// The function that `pc` lies in, or returns to, and the offset in bytes from its start; `None` if
+    /// it is a trampoline.
     pub fn locate(&self, pc: usize) -> Option<(&Arc<str>, usize)> {
         // A call may be the last instruction: its return address is the function's end.
         let (start, func) = self.by_address.range(..pc).next_back()?;
         let function = &self.functions[func.0 as usize];
-        (pc <= start + function.bytes).then(|| (&function.name, pc - start))
+        let is_in = function.kind == Kind::Compiled && pc <= start + function.bytes;
+        is_in.then(|| (&function.name, pc - start))
     }
 
-    /// What the instruction at `pc` is known to trap for. The outer `None` if it is not in a compiled
-    /// function; the inner one if it is not known to trap.
-    pub(crate) fn trap_at(&self, pc: usize) -> Option<Option<TrapCode>> {
+    /// The start of the function that `pc` lies in, or returns to.
+    ///
+    /// # Panics
+    /// If it is no function's.
+    pub(crate) fn start(&self, pc: usize) -> usize {
+        let (_, offset) = self.locate(pc).expect("an address in compiled code");
+        pc - offset
+    }
+
+    /// What the instruction at `pc` is known to trap for.
+    pub(crate) fn trap_at(&self, pc: usize) -> Option<TrapCode> {
         let (start, func) = self.by_address.range(..=pc).next_back()?;
-        let function = &self.functions[func.0 as usize];
-        if function.kind != Kind::Compiled || pc >= start + function.bytes {
-            return None;
-        }
-        let at = function.traps.binary_search_by_key(&(pc - start), |(offset, _)| *offset);
-        Some(at.ok().map(|index| function.traps[index].1))
+        let traps = &self.functions[func.0 as usize].traps;
+        let at = traps.binary_search_by_key(&(pc - start), |(offset, _)| *offset).ok()?;
+        Some(traps[at].1)
     }
 
     /// The addresses that all code lies between.

@@ -122,7 +122,7 @@ pub(super) fn build_exit(
     let arguments = builder.block_params(entry).to_vec();
     let context = arguments[0];
     if let Some(stub) = stub {
-        save_registers(builder, stub);
+        save_registers(builder, stub, context);
     }
 
     let fp = builder.ins().get_frame_pointer(WORD_TYPE);
@@ -134,6 +134,7 @@ pub(super) fn build_exit(
     if stub.is_some() {
         let sp = builder.ins().get_stack_pointer(WORD_TYPE);
         builder.ins().store(FLAGS, sp, record, offset!(Activation, exit_sp));
+        builder.ins().store(FLAGS, fp, record, offset!(Activation, trampoline_fp));
     }
 
     let results = match passing {
@@ -150,14 +151,14 @@ pub(super) fn build_exit(
 
 /// Makes the prologue save all callee-saved registers in this frame, where the detector of missed
 /// roots finds them: the exceptional edge of a call of a `tail` function clobbers every one.
-fn save_registers(builder: &mut FunctionBuilder, stub: FuncRef) {
+fn save_registers(builder: &mut FunctionBuilder, stub: FuncRef, context: Value) {
     let go_on = builder.create_block();
     let signature = builder.func.dfg.ext_funcs[stub].signature;
     let [normal, handler] = [(); 2].map(|()| builder.func.dfg.block_call(go_on, &[]));
     let handlers = [ExceptionTableItem::Default(handler)];
     let table = ExceptionTableData::new(signature, normal, handlers);
     let table = builder.func.dfg.exception_tables.push(table);
-    builder.ins().try_call(stub, &[], table);
+    builder.ins().try_call(stub, &[context], table);
     builder.switch_to_block(go_on);
 }
 
@@ -196,7 +197,7 @@ fn pass_words(
     signature.results.iter().enumerate().map(load).collect()
 }
 
-/// What a function's prologue compares SP with.
+/// What an exit trampoline's prologue compares SP with: the host needs some stack, too.
 pub(super) fn stack_limit(function: &mut Function) -> GlobalValue {
     let context = function.create_global_value(GlobalValueData::VMContext);
     let flags = function.dfg.mem_flags.insert(FLAGS).expect("the function has no others yet");

@@ -62,7 +62,7 @@ impl Signature {
 
     pub(super) fn ir(&self, convention: CallConv) -> ir::Signature {
         let mut signature = ir::Signature::new(convention);
-        // A parameter like any other, that the prologue's check of the stack can find.
+        // A parameter like any other, that an exit trampoline's check of the stack can find.
         signature.params.push(AbiParam::special(WORD_TYPE, ArgumentPurpose::VMContext));
         signature.params.extend(self.params.iter().map(|ty| AbiParam::new(ty.ir())));
         signature.returns.extend(self.results.iter().map(|ty| AbiParam::new(ty.ir())));

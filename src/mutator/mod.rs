@@ -4,23 +4,28 @@
 //! call when compiled code cannot go on by itself; they collect when they must, and turn what goes
 //! wrong into a [`Trap`].
 
+mod missed_roots;
 mod roots;
 mod slow_path;
 mod statistics;
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::rc::Rc;
 use std::{panic, ptr};
 
 use thiserror::Error;
 
+pub use self::missed_roots::MissedRoot;
+use self::missed_roots::MissedRoots;
 use self::roots::{MutatorRoots, slot_of};
 use self::slow_path::{
     Exit, allocate, allocate_array, call_host, collect, fault, out_of_bounds, throw,
 };
 pub use self::statistics::Statistics;
 use crate::collector::{Collector, Usage};
+use crate::debug::DebugModes;
 use crate::handle::Handles;
 use crate::heap::{self, AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, Slot, WORD};
 use crate::jit::module::{ALLOCATE, ALLOCATE_ARRAY, CALL_HOST, COLLECT, OUT_OF_BOUNDS, THROW};
@@ -76,12 +81,13 @@ pub struct Mutator<C: Collector, O: Observer = ()> {
     thrown: Cell<usize>,
     /// Where the signal handler notes what compiled code did that the processor refuses.
     watch: Rc<Watch>,
-    /// The size of the stack that this mutator's thread has.
-    stack_bytes: usize,
+    /// The stack that this mutator's thread has.
+    stack: Range<usize>,
     /// Where allocation goes on under stress, when compiled code's own buffer stays empty.
     withheld: AllocationBuffer,
     stress: Option<Stress>,
     verify: bool,
+    missed_roots: MissedRoots,
     statistics: Statistics,
     /// The last collections in a row that the heap filled up again too soon after.
     futile: u32,
@@ -108,11 +114,13 @@ impl<C: Collector> Mutator<C> {
 }
 
 impl<C: Collector, O: Observer> Mutator<C, O> {
-    /// A mutator whose collections `observer` hears.
+    /// A mutator whose collections `observer` hears, in the debug modes that the environment says.
     ///
     /// # Errors
-    /// If code cannot be made final, or was emitted for another collector.
+    /// If code cannot be made final, or was emitted for another collector; or if the environment
+    /// asks for a debug mode that there is not.
     pub fn observed(mut module: Module, collector: C, observer: O) -> Result<Self, Error> {
+        let DebugModes { stress, verify, .. } = DebugModes::from_env()?;
         if module.attrs() != C::ATTRS {
             return Err(Error::Attrs { code: module.attrs(), collector: C::ATTRS });
         }
@@ -131,7 +139,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             handles: Handles::new(module.identity()),
             thrown: Cell::new(0),
             watch: Rc::new(Watch::new(fault::<C, O>, context.cast())),
-            stack_bytes: stack.len(),
+            stack,
             module,
             collector,
             observer,
@@ -140,13 +148,15 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             globals: Vec::new(),
             withheld: AllocationBuffer::EMPTY,
             stress: None,
-            verify: false,
+            verify,
+            missed_roots: MissedRoots::default(),
             statistics: Statistics::default(),
             futile: 0,
             allocated_when_full: 0,
             exit: None,
         };
         mutator.publish_tables();
+        mutator.set_stress(stress);
         Ok(mutator)
     }
 
@@ -315,6 +325,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
     /// Collects garbage now.
     pub fn collect(&mut self) -> Cycle {
+        if self.module.options().missed_roots {
+            self.detect_missed_roots();
+        }
         // SAFETY: `context` is this mutator's own, and compiled code waits at an exit trampoline, if
         // it is active at all.
         let (activation, shared) =
@@ -443,6 +456,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         assert!(context.activation.is_null(), "compiled code is active");
         self.globals.fill(Cell::new(0));
         self.thrown.set(0);
+        self.missed_roots = MissedRoots::default();
         context.allocated_objects = 0;
         (self.statistics, self.futile, self.allocated_when_full) = (Statistics::default(), 0, 0);
         self.stress = self.stress.map(|Stress { every, .. }| Stress { every, until_next: every });
@@ -451,12 +465,16 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         self.withheld = AllocationBuffer::EMPTY;
     }
 
-    fn usage(&self) -> Usage {
+    /// What the collector allocates from, to be looked at.
+    fn buffer(&self) -> &AllocationBuffer {
         // SAFETY: as in `collect`.
         let shared = unsafe { &(*self.context).buffer };
-        let buffer = if self.stress.is_some() { &self.withheld } else { shared };
+        if self.stress.is_some() { &self.withheld } else { shared }
+    }
+
+    fn usage(&self) -> Usage {
         // SAFETY: as in `try_allocate`.
-        unsafe { self.collector.usage(buffer) }
+        unsafe { self.collector.usage(self.buffer()) }
     }
 
     /// What happened so far.

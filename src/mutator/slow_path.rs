@@ -12,15 +12,17 @@ use cranelift_codegen::ir::TrapCode;
 use super::Mutator;
 use crate::collector::Collector;
 use crate::heap::header::MAX_LENGTH;
-use crate::heap::{GcRef, Header, Observer, Place};
+use crate::heap::{GcRef, Header, Observer, Place, WORD};
 use crate::jit::Context;
-use crate::jit::emit::NULL_REFERENCE;
 use crate::scope::Scope;
 use crate::stack::{Fault, Frame, Landing, STACK_RESERVE, frames_of};
 use crate::trap::{HostError, Location, TrapKind};
 
 /// The addresses that the fields of null would have.
 const NULL_PAGES: usize = 64 << 10;
+/// How far beyond a stack's end an access is still an overflow: the system keeps 1 MiB free below the
+/// main thread's.
+const STACK_GUARD: usize = 2 << 20;
 
 /// What leaves compiled code abruptly.
 pub(super) enum Exit {
@@ -110,29 +112,34 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
     /// What a fault of compiled code means.
     fn trap_kind(&self, fault: Fault) -> TrapKind {
-        let code = self.module.trap_at(fault.pc).flatten();
         if matches!(fault.signal, libc::SIGSEGV | libc::SIGBUS) {
-            let Fault { address, .. } = fault;
-            if address < NULL_PAGES {
-                return TrapKind::NullReference;
-            }
-            // SAFETY: compiled code waits, so nothing else uses the buffer.
-            let buffer = unsafe { &(*self.context).buffer };
-            let aligned = GcRef::from_word(address & !7);
-            let place = aligned.map(|at| self.collector.place(at, buffer));
-            return TrapKind::BadAccess { address, stale: place == Some(Place::Stale) };
+            return self.bad_access(fault.address);
         }
-        match code {
-            Some(TrapCode::STACK_OVERFLOW) => {
-                TrapKind::StackOverflow { bytes: self.stack_bytes, reserve: STACK_RESERVE }
-            }
+        match self.module.trap_at(fault.pc) {
+            Some(TrapCode::STACK_OVERFLOW) => self.stack_overflow(),
             Some(TrapCode::INTEGER_DIVISION_BY_ZERO) => TrapKind::DivisionByZero,
             Some(TrapCode::INTEGER_OVERFLOW) => TrapKind::IntegerOverflow,
             Some(TrapCode::BAD_CONVERSION_TO_INTEGER) => TrapKind::BadConversion,
-            Some(NULL_REFERENCE) => TrapKind::NullReference,
             Some(code) => TrapKind::User(code.as_raw().get()),
             None => TrapKind::User(0),
         }
+    }
+
+    fn bad_access(&self, address: usize) -> TrapKind {
+        if address < NULL_PAGES {
+            return TrapKind::NullReference;
+        }
+        // All of the stack is memory but the pages that guard its end.
+        if (self.stack.start.saturating_sub(STACK_GUARD)..self.stack.end).contains(&address) {
+            return self.stack_overflow();
+        }
+        let aligned = GcRef::from_word(address & !(WORD - 1));
+        let place = aligned.map(|at| self.collector.place(at, self.buffer()));
+        TrapKind::BadAccess { address, stale: place == Some(Place::Stale) }
+    }
+
+    fn stack_overflow(&self) -> TrapKind {
+        TrapKind::StackOverflow { bytes: self.stack.len(), reserve: STACK_RESERVE }
     }
 }
 

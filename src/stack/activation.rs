@@ -30,9 +30,11 @@ pub struct Activation {
     pub exit_fp: usize,
     /// Where that frame is going to continue.
     pub exit_pc: usize,
-    /// The exit trampoline's SP, if it was compiled to save all registers in its own frame: see
-    /// [`crate::jit::ModuleOptions::missed_roots`]; 0 otherwise.
+    /// The exit trampoline's SP and FP, if it was compiled to save all registers between them: see
+    /// [`crate::jit::ModuleOptions::missed_roots`].
     pub exit_sp: usize,
+    /// See `exit_sp`.
+    pub trampoline_fp: usize,
     /// How to leave this activation abruptly.
     pub landing: *const Landing,
 }

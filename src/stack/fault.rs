@@ -2,18 +2,16 @@
 //!
 //! The processor tells the system, the system raises a signal, and one handler for the process looks
 //! where it happened. In compiled code that this thread has entered, it lets the thread go on in a
-//! function of the host, on the same stack, as if the faulting instruction had called it; anywhere
-//! else, it leaves the signal to whoever handled it before.
+//! function of the host; anywhere else, it leaves the signal to whoever handled it before.
 //!
-//! The handler needs no stack of its own: compiled code keeps off the last [`STACK_RESERVE`] bytes of
-//! the one that it runs on. If the thread has an alternate one, the handler uses that.
-//!
-//! [`STACK_RESERVE`]: super::thread::STACK_RESERVE
+//! The fault may be that the stack is at its end: a page that is no memory follows it. So the handler
+//! runs on the thread's alternate stack, and what goes on after it, on one of the watch's own.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
+use std::mem::{self, MaybeUninit};
+use std::ptr;
 use std::sync::OnceLock;
-use std::{mem, ptr};
 
 /// What the processor did not do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +37,12 @@ pub struct Watch {
     pub argument: *mut c_void,
     /// The fault, once there is one.
     pub fault: Cell<Option<Fault>>,
+    /// What `resume` runs on.
+    stack: Box<[MaybeUninit<u8>]>,
 }
+
+/// Enough for a backtrace, and for a panic of whoever makes one.
+const RESUME_STACK: usize = 256 << 10;
 
 thread_local! {
     /// What the innermost entry into compiled code has set up on this thread.
@@ -49,7 +52,8 @@ thread_local! {
 impl Watch {
     /// A watch over no code yet: `resume` goes on after a fault, and is given `argument`.
     pub fn new(resume: extern "C" fn(*mut c_void) -> !, argument: *mut c_void) -> Self {
-        Self { code: Cell::new((0, 0)), resume, argument, fault: Cell::new(None) }
+        let stack = Box::new_uninit_slice(RESUME_STACK);
+        Self { code: Cell::new((0, 0)), resume, argument, fault: Cell::new(None), stack }
     }
 
     fn contains(&self, pc: usize) -> bool {
@@ -66,6 +70,7 @@ impl Watch {
             }
         }
         handle_signals();
+        ALTERNATE_STACK.with(|_| ());
         let _restore = Restore(WATCH.replace(self));
         body()
     }
@@ -103,7 +108,8 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, ucontext: *mu
             Some(watch) if watch.contains(pc) => {
                 let address = (*info).si_addr().addr();
                 watch.fault.set(Some(Fault { pc, fp: registers.fp(), signal, address }));
-                registers.call(watch.resume as *const () as usize, watch.argument.addr());
+                let top = watch.stack.as_ptr_range().end.addr() & !15;
+                registers.call(watch.resume as *const () as usize, watch.argument.addr(), top);
                 (*ucontext.cast::<libc::ucontext_t>()).uc_mcontext = registers.0;
             }
             _ => pass_on(signal, info, ucontext),
@@ -138,14 +144,52 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, ucontext: *mut c_vo
     }
 }
 
+/// The stack that this thread's signal handlers run on: the one that it has, as every thread of the
+/// standard library's does, or else one that is given back when the thread ends.
+struct AlternateStack(Option<Box<[MaybeUninit<u8>]>>);
+
+thread_local! {
+    static ALTERNATE_STACK: AlternateStack = AlternateStack::new();
+}
+
+impl AlternateStack {
+    fn new() -> Self {
+        const BYTES: usize = 64 << 10;
+        // SAFETY: the structures are valid, and the memory is this thread's until it ends.
+        unsafe {
+            let mut present = mem::zeroed::<libc::stack_t>();
+            libc::sigaltstack(ptr::null(), &mut present);
+            if present.ss_flags & libc::SS_DISABLE == 0 {
+                return Self(None);
+            }
+            let mut memory = Box::new_uninit_slice(BYTES);
+            let stack =
+                libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: BYTES };
+            let set = libc::sigaltstack(&stack, ptr::null_mut());
+            assert_eq!(set, 0, "an alternate stack of {BYTES} bytes can be set");
+            Self(Some(memory))
+        }
+    }
+}
+
+impl Drop for AlternateStack {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            // SAFETY: no handler runs while the thread drops its locals.
+            unsafe {
+                let mut none = mem::zeroed::<libc::stack_t>();
+                none.ss_flags = libc::SS_DISABLE;
+                libc::sigaltstack(&none, ptr::null_mut());
+            }
+        }
+    }
+}
+
 /// The registers of an interrupted thread.
 struct Registers(libc::mcontext_t);
 
 #[cfg(target_arch = "x86_64")]
 impl Registers {
-    /// What leaf code may keep below SP.
-    const RED_ZONE: i64 = 128;
-
     fn pc(&self) -> usize {
         self.0.gregs[libc::REG_RIP as usize] as usize
     }
@@ -154,12 +198,12 @@ impl Registers {
         self.0.gregs[libc::REG_RBP as usize] as usize
     }
 
-    /// Makes the thread call `function` with one argument, and nowhere to return to.
-    fn call(&mut self, function: usize, argument: usize) {
+    /// Makes the thread call `function` with one argument, on the stack that ends at `top`, with
+    /// nowhere to return to.
+    fn call(&mut self, function: usize, argument: usize, top: usize) {
         let registers = &mut self.0.gregs;
-        let sp = (registers[libc::REG_RSP as usize] - Self::RED_ZONE) & !15;
         // As after a call instruction: a return address above an aligned stack.
-        registers[libc::REG_RSP as usize] = sp - size_of::<usize>() as i64;
+        registers[libc::REG_RSP as usize] = (top - size_of::<usize>()) as i64;
         registers[libc::REG_RIP as usize] = function as i64;
         registers[libc::REG_RDI as usize] = argument as i64;
     }
@@ -175,9 +219,10 @@ impl Registers {
         self.0.regs[29] as usize
     }
 
-    /// Makes the thread call `function` with one argument, and nowhere to return to.
-    fn call(&mut self, function: usize, argument: usize) {
-        self.0.sp &= !15;
+    /// Makes the thread call `function` with one argument, on the stack that ends at `top`, with
+    /// nowhere to return to.
+    fn call(&mut self, function: usize, argument: usize, top: usize) {
+        self.0.sp = top as u64;
         self.0.pc = function as u64;
         self.0.regs[0] = argument as u64;
     }

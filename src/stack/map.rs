@@ -88,6 +88,12 @@ impl MapTable {
         })
     }
 
+    /// All call sites with their return addresses, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, CallSite<'_>)> {
+        let addresses = self.entries.iter().map(|entry| entry.return_address);
+        addresses.filter_map(|address| Some((address, self.get(address)?)))
+    }
+
     /// How many call sites are registered.
     pub fn len(&self) -> usize {
         self.len

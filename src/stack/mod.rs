@@ -9,6 +9,7 @@ pub mod fault;
 pub mod frame_roots;
 pub mod map;
 pub mod thread;
+pub mod unmapped;
 pub mod walk;
 
 pub use activation::{Activation, Landing};
@@ -16,4 +17,5 @@ pub use fault::{Fault, Watch};
 pub use frame_roots::FrameRoots;
 pub use map::{CallSite, MapTable};
 pub use thread::{STACK_RESERVE, with_stack};
+pub use unmapped::{Spot, unmapped_words};
 pub use walk::{Frame, frames, frames_of};

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::{io, mem, panic, ptr, thread};
 
-/// The bytes at the end of every stack that compiled code leaves to the host: for slow paths, host
-/// functions, signal handlers.
+/// What a stack must have left for compiled code to call the host, in bytes: for slow paths and host
+/// functions. Compiled code itself may go on to the stack's end.
 pub const STACK_RESERVE: usize = 256 << 10;
 
 /// Runs `body` on a new thread whose stack has `bytes` bytes and [`STACK_RESERVE`], waits for it, and

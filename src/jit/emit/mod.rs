@@ -175,8 +175,8 @@ impl<'a> Emit<'a> {
         emit
     }
 
-    /// Ends the body; the functions that it calls, and its references. One without results may end without
-    /// [`Emit::ret`].
+    /// Ends the body; the functions that it calls, and its references. One without results may end
+    /// without [`Emit::ret`].
     pub(super) fn finish(mut self) -> (Vec<Func>, Vec<Value>) {
         if !self.is_filled() {
             assert!(
