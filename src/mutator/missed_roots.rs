@@ -114,7 +114,8 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         let MissedRoots { found, frames, declared, .. } = &mut missed_roots;
         type Words<'a> = dyn Iterator<Item = (Spot, usize)> + 'a;
         let note = |frame: Frame, is_registers: bool, words: &mut Words<'_>| {
-            let (function, offset) = self.module.locate(frame.pc).expect("compiled code");
+            // An entry trampoline's, if the function that it called has called the host in its place.
+            let Some((function, offset)) = self.module.locate(frame.pc) else { return };
             let start = frame.pc - offset;
             *frames.entry((frame.pc, is_registers)).or_default() += 1;
             for (spot, word) in words {

@@ -279,6 +279,59 @@ fn exceptions_some_frames_up() {
     });
 }
 
+/// What a guarded call returns: references, in its arm and behind it, past other collections.
+#[test]
+fn references_out_of_guarded_calls() {
+    each(|mut boxes, run| {
+        let (layout, number) = (boxes.layout, boxes.number);
+        let makes = boxes
+            .module
+            .function("makes", Signature::new([I64.into()], [REF, I64.into(), REF]), |e| {
+                let value = e.param(0);
+                let more = e.ins().iadd_imm_s(value, 100);
+                let one = e.new_record(layout, args![value]);
+                let other = e.new_record(layout, args![more]);
+                e.ret(args![one, value, other]);
+            })
+            .unwrap();
+        let guarded = boxes
+            .module
+            .function("guarded", int_to_int(), |e| {
+                let value = e.param(0);
+                let total = e.var(value);
+                let mut kept = None;
+                e.try_call(
+                    makes,
+                    args![value],
+                    |e, results| {
+                        let [Arg::Ref(one), Arg::Scalar(given), Arg::Ref(other)] = results[..]
+                        else {
+                            unreachable!("as the signature says")
+                        };
+                        e.collect();
+                        let numbers = sum(e, &[one, other], number);
+                        let numbers = e.ins().iadd(numbers, given);
+                        e.set(total, numbers);
+                        kept = Some(e.ref_var(other));
+                    },
+                    |e, thrown| {
+                        let code = e.load(thrown, number, I64);
+                        e.ret(args![code]);
+                    },
+                );
+                let kept = kept.expect("the arm was emitted");
+                e.collect();
+                let kept = e.get_ref(kept);
+                e.collect();
+                let (kept, total) = (e.load(kept, number, I64), e.get(total));
+                let total = e.ins().iadd(total, kept);
+                e.ret(args![total]);
+            })
+            .unwrap();
+        assert_eq!(run(boxes.module, guarded, 7), Ok(7 + 107 + 7 + 107));
+    });
+}
+
 /// The nearest handler gets it; what that one throws, the next one.
 #[test]
 fn exceptions_through_handlers() {
@@ -348,6 +401,7 @@ fn exceptions_and_the_host() {
                     args![value],
                     |e, results| e.ret(&results),
                     |e, thrown| {
+                        e.collect();
                         let total = sum(e, &[held, thrown], number);
                         e.ret(args![total]);
                     },
