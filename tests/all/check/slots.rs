@@ -80,12 +80,14 @@ fn a_slot_around_a_loop() {
             store v1, v2
             jump block1
         block1:
+            jump block2
+        block2:
             call fn0()
             v4 = load.i64 v2
             v3 = call fn2()
             store {}, v2
-            brif v1, block1, block2
-        block2:
+            brif v1, block1, block3
+        block3:
             return v1",
         "v3",
         &["Slot { slot: ss0, offset: 0 } v3, call fn0"],
