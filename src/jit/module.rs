@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::check::check;
 use super::emit::Emit;
 use super::error::Error;
 use super::function::{Function, Kind, Pending};
@@ -75,7 +76,7 @@ pub struct ModuleOptions {
     /// A debug mode: before each collection, look for references that are in no stack map; see
     /// [`crate::Mutator::missed_roots`]. Exit trampolines then save all registers.
     pub missed_roots: bool,
-    /// Whether each function is checked when it is defined: see [`crate::jit::check`].
+    /// Whether each function is checked when it is defined: see [`check()`]. On in debug builds.
     pub check: bool,
     /// Whether to keep each function's CLIF and disassembly.
     pub keep_text: bool,
@@ -362,7 +363,8 @@ impl Module {
     /// Defines a function: `body` emits it.
     ///
     /// # Errors
-    /// If Cranelift does not compile it, or it is defined already.
+    /// If Cranelift does not compile it, it is defined already, or [`ModuleOptions::check`] is set and
+    /// finds something.
     pub fn define(&mut self, func: Func, body: impl FnOnce(&mut Emit)) -> Result<(), Error> {
         let signature = self.signature(func).clone();
         let mut function = mem::replace(&mut self.codegen.func, IrFunction::new());
@@ -371,8 +373,15 @@ impl Module {
         let builder = FunctionBuilder::new(&mut function, &mut frontend);
         let mut emit = Emit::start(builder, self, signature);
         body(&mut emit);
-        let callees = emit.finish();
-        (self.codegen.func, self.frontend) = (function, frontend);
+        let (callees, references) = emit.finish();
+        self.frontend = frontend;
+        if self.options.check {
+            let findings = check(&function, references);
+            if !findings.is_empty() {
+                return Err(Error::Check { function: self.name(func).to_owned(), findings });
+            }
+        }
+        self.codegen.func = function;
         self.finish_function(func)?;
         self.functions[func.0 as usize].callees = callees;
         Ok(())

@@ -3,6 +3,7 @@
 mod abrupt_exits;
 mod accounting;
 mod calls;
+mod check;
 mod debug_modes;
 mod endless_crawl;
 mod frames;
