@@ -18,6 +18,7 @@ mod mark_stack;
 mod missed_roots;
 mod modules;
 mod nested_activations;
+mod other_targets;
 mod registers;
 mod reset;
 mod roots;
