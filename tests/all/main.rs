@@ -16,5 +16,6 @@ mod nested_activations;
 mod reset;
 mod roots;
 mod support;
+mod upstream;
 mod wide_values;
 mod workloads;
