@@ -8,10 +8,10 @@ use crate::world::{Kind, World};
 const LIST: usize = 0;
 const NEW: usize = 1;
 
-/// A list of records of three words until there is no room: how many there are.
-fn fill<C: Collector>(world: &mut World<C>) -> usize {
+/// A list of objects until there is no room: how many there are.
+fn fill<C: Collector>(world: &mut World<C>, kind: Kind) -> usize {
     let mut count = 0;
-    while world.allocate(Kind::Record(2), NEW) {
+    while world.allocate(kind, NEW) {
         world.store(NEW, 0, LIST);
         world.store(NEW, 1, NEW);
         world.load(NEW, 1, LIST);
@@ -20,29 +20,34 @@ fn fill<C: Collector>(world: &mut World<C>) -> usize {
     count
 }
 
-fn fill_twice<C: Collector>(heap_bytes: usize) -> usize {
-    let mut world = World::<C>::new(HeapOptions::new(heap_bytes), 2);
-    let count = fill(&mut world);
+/// How many objects of a kind, which have `bytes` bytes, fit 64 KiB.
+fn fill_twice<C: Collector>(kind: Kind, bytes: u64) -> usize {
+    let mut world = World::<C>::new(HeapOptions::new(64 << 10), 2);
+    let count = fill(&mut world, kind);
     world.collect();
-    assert_eq!(fill(&mut world), 0, "all of them are in use");
-    assert!(world.free_bytes() < 32);
+    assert_eq!(fill(&mut world, kind), 0, "all of them are in use");
+    assert!(world.free_bytes() < bytes);
 
     [LIST, NEW].into_iter().for_each(|root| world.set_root(root, 0));
     world.collect();
-    let again = fill(&mut world);
+    let again = fill(&mut world, kind);
     assert_eq!(again, if C::ATTRS.frees { count } else { 0 });
     world.reset();
-    assert_eq!(fill(&mut world), count, "a heap that was reset is as new");
+    assert_eq!(fill(&mut world, kind), count, "a heap that was reset is as new");
     count
 }
 
 #[test]
 fn what_a_heap_holds() {
-    // Objects of 32 bytes in 64 KiB, or in half of it.
-    assert_eq!(fill_twice::<NeverFree>(64 << 10), 2048);
-    assert_eq!(fill_twice::<Semispace>(64 << 10), 1024);
-    // Three blocks of 16 KiB, and what they need beside them.
-    assert_eq!(fill_twice::<MarkSweep>(64 << 10), 3 * 512);
+    // What mark-sweep needs beside its blocks of 16 KiB leaves three of them, of cells of 1024 bytes
+    // for objects of 968.
+    let large = (Kind::References(120), 968, [67, 33, 3 * 16]);
+    let small = (Kind::Record(2), 32, [2048, 1024, 3 * 512]);
+    for (kind, bytes, expected) in [large, small].into_iter().take(if cfg!(miri) { 1 } else { 2 }) {
+        assert_eq!(fill_twice::<NeverFree>(kind, bytes), expected[0]);
+        assert_eq!(fill_twice::<Semispace>(kind, bytes), expected[1]);
+        assert_eq!(fill_twice::<MarkSweep>(kind, bytes), expected[2]);
+    }
 }
 
 const WIDTH: u32 = if cfg!(miri) { 60 } else { 400 };
