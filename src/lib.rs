@@ -31,9 +31,12 @@
 //!   or a panic.
 
 pub mod collector;
+pub mod debug;
+pub mod handle;
 pub mod heap;
 pub mod jit;
 pub mod mutator;
+pub mod scope;
 pub mod stack;
 pub mod trap;
 pub mod val;
@@ -42,6 +45,8 @@ pub mod workloads;
 /// The version of Cranelift that this crate's interface is made of.
 pub use {cranelift_codegen, cranelift_frontend};
 
-pub use mutator::{CallError, Mutator, Statistics};
-pub use trap::{Trap, TrapKind};
+pub use handle::Handle;
+pub use mutator::{CallError, MissedRoot, Mutator, Statistics};
+pub use scope::Scope;
+pub use trap::{HostError, Trap, TrapKind};
 pub use val::Val;

@@ -1,5 +1,6 @@
 //! What goes wrong in compiled code, as a value.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ pub struct Trap {
 pub struct Location {
     /// The function's name.
     pub function: Arc<str>,
-    /// The return address's offset from the function's start, in bytes.
+    /// The offset from the function's start, in bytes: of the return address, or of the instruction
+    /// that trapped.
     pub offset: usize,
 }
 
@@ -43,12 +45,70 @@ pub enum TrapKind {
         /// How many collections there have been.
         collections: u64,
     },
+    /// Compiled code called itself too deeply.
+    #[error(
+        "stack overflow: the stack has {bytes} bytes, and the host is not called in the last {reserve} \
+         of them"
+    )]
+    StackOverflow {
+        /// The size of the thread's stack.
+        bytes: usize,
+        /// What must be left of it when the host is called.
+        reserve: usize,
+    },
+    /// A field or an element of null.
+    #[error("null reference")]
+    NullReference,
+    /// An array has no such element.
+    #[error("index {index} out of bounds: the array has {length} elements")]
+    IndexOutOfBounds {
+        /// The index asked for.
+        index: i64,
+        /// The number of elements.
+        length: u64,
+    },
+    /// An integer was divided by zero.
+    #[error("division by zero")]
+    DivisionByZero,
+    /// An integer division whose quotient has too many bits.
+    #[error("integer overflow")]
+    IntegerOverflow,
+    /// A float that is no integer of the type that it was converted to.
+    #[error("conversion of a float that no integer is like")]
+    BadConversion,
+    /// A trap instruction with a code of the program's own, from 1 to 248.
+    #[error("trap {0}")]
+    User(u8),
+    /// Memory that compiled code may not touch. Under [`crate::heap::HeapOptions::protect`], most
+    /// likely a stale reference.
+    #[error("access to {address:#x}: {}", what_is_there(.stale))]
+    BadAccess {
+        /// The address.
+        address: usize,
+        /// Whether the collector knows it as retired memory.
+        stale: bool,
+    },
+    /// An exception that no handler caught. The host finds it by
+    /// [`crate::Scope::take_thrown`].
+    #[error("uncaught exception")]
+    Uncaught,
+    /// A host function failed.
+    #[error("{0}")]
+    Host(HostError),
     /// An array cannot have this length.
     #[error("an array of {length} elements: the length is from 0 to {max}", max = u32::MAX)]
     ArrayLength {
         /// The length asked for.
         length: i64,
     },
+}
+
+fn what_is_there(stale: &bool) -> &'static str {
+    if *stale {
+        "an object was there, and has moved: a stale reference"
+    } else {
+        "no memory is there"
+    }
 }
 
 impl fmt::Display for Trap {
@@ -69,4 +129,97 @@ impl fmt::Display for Trap {
     }
 }
 
-impl std::error::Error for Trap {}
+impl StdError for Trap {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.kind {
+            TrapKind::Host(error) => error.error(),
+            _ => None,
+        }
+    }
+}
+
+/// Why a host function failed: any error, for the caller of `call` to find in
+/// [`TrapKind::Host`].
+///
+/// `?` makes one of everything that is an error. A [`TrapKind`] stays what it is: a host function in
+/// which the heap is full traps like compiled code in which it is.
+#[derive(Clone)]
+pub struct HostError(Reason);
+
+#[derive(Clone)]
+enum Reason {
+    Error(Arc<dyn StdError + Send + Sync>),
+    /// Not an error: an exception that waits in the mutator.
+    Thrown,
+}
+
+impl HostError {
+    pub(crate) const THROWN: Self = Self(Reason::Thrown);
+
+    /// An error that is a message.
+    pub fn new(message: impl Into<String>) -> Self {
+        let error: Box<dyn StdError + Send + Sync> = message.into().into();
+        Self(Reason::Error(error.into()))
+    }
+
+    /// The error.
+    pub fn error(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0 {
+            Reason::Error(error) => Some(&**error),
+            Reason::Thrown => None,
+        }
+    }
+
+    pub(crate) fn is_thrown(&self) -> bool {
+        matches!(self.0, Reason::Thrown)
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for HostError {
+    fn from(error: E) -> Self {
+        Self(Reason::Error(Arc::new(error)))
+    }
+}
+
+impl From<HostError> for TrapKind {
+    fn from(error: HostError) -> Self {
+        if error.is_thrown() {
+            return Self::Uncaught;
+        }
+        match error.error().and_then(|error| error.downcast_ref::<TrapKind>()) {
+            Some(kind) => kind.clone(),
+            None => Self::Host(error),
+        }
+    }
+}
+
+impl PartialEq for HostError {
+    /// Whether it is the same error, not an equal one.
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Reason::Error(left), Reason::Error(right)) => Arc::ptr_eq(left, right),
+            (Reason::Thrown, Reason::Thrown) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for HostError {}
+
+impl fmt::Debug for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Reason::Error(error) => fmt::Debug::fmt(error, f),
+            Reason::Thrown => f.write_str("Thrown"),
+        }
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Reason::Error(error) => fmt::Display::fmt(error, f),
+            Reason::Thrown => f.write_str("an exception"),
+        }
+    }
+}

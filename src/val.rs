@@ -2,11 +2,12 @@
 
 use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64};
 
-use crate::jit::Ty;
+use crate::handle::Handle;
+use crate::jit::{REF, Ty};
 
-/// A scalar argument or result.
+/// An argument or a result: a scalar, or a reference in a handle of scope `'s`.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Val {
+pub enum Val<'s> {
     /// An eight-bit integer.
     I8(i8),
     /// A 16-bit integer.
@@ -19,21 +20,29 @@ pub enum Val {
     F32(f32),
     /// A 64-bit float.
     F64(f64),
+    /// A reference, or null.
+    Ref(Handle<'s>),
 }
 
-impl From<i64> for Val {
+impl From<i64> for Val<'_> {
     fn from(value: i64) -> Self {
         Self::I64(value)
     }
 }
 
-impl From<f64> for Val {
+impl From<f64> for Val<'_> {
     fn from(value: f64) -> Self {
         Self::F64(value)
     }
 }
 
-impl Val {
+impl<'s> From<Handle<'s>> for Val<'s> {
+    fn from(handle: Handle<'s>) -> Self {
+        Self::Ref(handle)
+    }
+}
+
+impl<'s> Val<'s> {
     /// The value's type in compiled code.
     pub fn ty(self) -> Ty {
         Ty::Scalar(match self {
@@ -43,6 +52,7 @@ impl Val {
             Self::I64(_) => I64,
             Self::F32(_) => F32,
             Self::F64(_) => F64,
+            Self::Ref(_) => return REF,
         })
     }
 
@@ -54,34 +64,42 @@ impl Val {
         }
     }
 
-    /// Whether a value of this type can be a `Val`.
-    pub(crate) fn can_be(ty: Ty) -> bool {
-        matches!(ty, Ty::Scalar(I8 | I16 | I32 | I64 | F32 | F64))
+    /// The handle, if it is a reference.
+    pub fn as_ref(self) -> Option<Handle<'s>> {
+        match self {
+            Self::Ref(handle) => Some(handle),
+            _ => None,
+        }
     }
 
-    /// The value in the low bytes of a word.
-    pub(crate) fn word(self) -> u64 {
-        match self {
+    /// Whether a value of this type can be a `Val`.
+    pub(crate) fn can_be(ty: Ty) -> bool {
+        matches!(ty, Ty::Ref | Ty::Scalar(I8 | I16 | I32 | I64 | F32 | F64))
+    }
+
+    /// The scalar in the low bytes of a word, or the handle.
+    pub(crate) fn to_word(self) -> Result<u64, Handle<'s>> {
+        Ok(match self {
             Self::I8(value) => value as u64,
             Self::I16(value) => value as u64,
             Self::I32(value) => value as u64,
             Self::I64(value) => value as u64,
             Self::F32(value) => u64::from(value.to_bits()),
             Self::F64(value) => value.to_bits(),
-        }
+            Self::Ref(handle) => return Err(handle),
+        })
     }
 
-    /// # Panics
-    /// If the type is one that cannot be.
-    pub(crate) fn from_word(ty: Ty, word: u64) -> Self {
-        match ty {
+    /// The scalar of type `ty` in the low bytes of a word; `None` if a value of that type is none.
+    pub(crate) fn from_word(ty: Ty, word: u64) -> Option<Self> {
+        Some(match ty {
             Ty::Scalar(I8) => Self::I8(word as i8),
             Ty::Scalar(I16) => Self::I16(word as i16),
             Ty::Scalar(I32) => Self::I32(word as i32),
             Ty::Scalar(I64) => Self::I64(word as i64),
             Ty::Scalar(F32) => Self::F32(f32::from_bits(word as u32)),
             Ty::Scalar(F64) => Self::F64(f64::from_bits(word)),
-            _ => panic!("no value of type {ty:?} crosses from compiled code to the host"),
-        }
+            _ => return None,
+        })
     }
 }

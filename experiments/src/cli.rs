@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use rustix::system::sysinfo;
 use thiserror::Error;
+use tospace::debug::DebugModesError;
 use tospace::heap::GRANULE;
 use tospace::workloads::{HeapSize, HeapSizeError, ParamError, Params, Setup, Workload};
 
@@ -61,6 +62,9 @@ pub struct RunArgs {
     /// Follow all references again after each collection, and check them.
     #[arg(long)]
     pub verify: bool,
+    /// Before each collection, look for references that are in no stack map, and report them.
+    #[arg(long)]
+    pub missed_roots: bool,
     /// Let compiled code count the objects that it allocates.
     #[arg(long)]
     pub count: bool,
@@ -145,6 +149,9 @@ pub enum UsageError {
     /// A heap size is wrong.
     #[error(transparent)]
     HeapSize(#[from] HeapSizeError),
+    /// The environment asks for what there is not.
+    #[error(transparent)]
+    DebugModes(#[from] DebugModesError),
     /// A heap that cannot hold anything.
     #[error("a heap of {bytes} bytes: the least is {GRANULE} (64K)")]
     NoHeap { bytes: u64 },

@@ -53,6 +53,9 @@ pub struct Run {
     pub compile_ns: u64,
     pub code_bytes: u64,
     pub stack_map_bytes: u64,
+    /// What the detector has to say, if it looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed_roots: Option<Vec<String>>,
 }
 
 /// A compiled workload on a heap of its own that can be run again and again.
@@ -118,7 +121,9 @@ fn subject<C: Collector + 'static>(
         let result = outcome?;
         let Statistics { collections, total, live_bytes_last, allocated_objects, usage, .. } =
             instance.mutator().statistics();
+        let missed = instance.mutator().missed_roots();
         let module = instance.mutator().module();
+        let looked = module.options().missed_roots;
         Ok(Run {
             workload: workload.name,
             target: module.target(),
@@ -146,6 +151,7 @@ fn subject<C: Collector + 'static>(
             compile_ns,
             code_bytes: module.code_bytes() as u64,
             stack_map_bytes: module.maps().bytes() as u64,
+            missed_roots: looked.then(|| missed.iter().map(|root| root.to_string()).collect()),
         })
     }))
 }

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use tospace::debug::DebugModes;
 use tospace::stack::with_stack;
 use tospace::workloads::{Params, RunError, Setup};
 
-use crate::cli::{RunArgs, check_heap};
+use crate::cli::{RunArgs, UsageError, check_heap};
 use crate::measure::Run;
 use crate::{print, progress};
 
@@ -20,12 +21,14 @@ struct Report<'a> {
 
 pub fn run(arguments: &RunArgs) -> Result<()> {
     let params = arguments.params.of(arguments.workload)?;
+    let environment = DebugModes::from_env().map_err(UsageError::from)?;
     let setup = Setup {
         prefault: !arguments.cold,
         count: arguments.count,
-        stress: arguments.stress,
-        protect: arguments.protect,
-        verify: arguments.verify,
+        stress: if arguments.stress > 0 { arguments.stress } else { environment.stress },
+        protect: arguments.protect || environment.protect,
+        verify: arguments.verify || environment.verify,
+        missed_roots: arguments.missed_roots || environment.missed_roots,
         ..Setup::new(arguments.heap)
     };
     check_heap(arguments.workload, &params, &setup, arguments.collector)?;
@@ -58,6 +61,11 @@ fn repeat(arguments: &RunArgs, params: &Params, setup: &Setup) -> Result<Vec<Run
 }
 
 fn text(run: &Run) -> String {
+    let missed_roots = match &run.missed_roots {
+        None => String::new(),
+        Some(missed) if missed.is_empty() => "\n  missed roots none".to_owned(),
+        Some(missed) => format!("\n  missed roots\n    {}", missed.join("\n    ")),
+    };
     let params: Vec<_> = run.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let objects = run.allocated_objects.map_or(String::new(), |count| format!("{count} objects, "));
     [
@@ -88,6 +96,7 @@ fn text(run: &Run) -> String {
         ),
     ]
     .join("\n")
+        + &missed_roots
 }
 
 /// Milliseconds.

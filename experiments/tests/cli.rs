@@ -7,12 +7,18 @@ use serde_json::Value;
 
 /// `tospace ARGS`, under the emulator that cargo runs this test with, if any.
 fn tospace(arguments: &[&str]) -> Output {
+    tospace_debugging("", arguments)
+}
+
+/// With debug modes in the environment.
+fn tospace_debugging(modes: &str, arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_tospace");
     let triple = format!("{}_unknown_linux_gnu", std::env::consts::ARCH).to_uppercase();
     let runner = std::env::var(format!("CARGO_TARGET_{triple}_RUNNER")).unwrap_or_default();
     let mut words = runner.split_whitespace().chain([binary]);
     let mut command = Command::new(words.next().expect("the binary at least"));
-    command.args(words).args(arguments).output().expect("it starts")
+    command.args(words).args(arguments).env("TOSPACE_DEBUG", modes);
+    command.output().expect("it starts")
 }
 
 fn json(arguments: &[&str]) -> Value {
@@ -274,5 +280,23 @@ fn resident_memory_confirms_the_heaps_size() {
         // The heap is larger than the run needs: what was not used was not touched.
         assert!(used < heap / 2, "{collector}: {used}");
         assert!(used * 98 / 100 <= part && part <= used + REST, "{collector}: {part} for {used}");
+    }
+}
+
+#[test]
+fn debug_modes_of_the_environment() {
+    let run = ["run", "list", "--quick", "--json", "--param", "nodes=50"];
+    let plain = json(&run);
+    assert_eq!((&plain["collections"], &plain["missed_roots"]), (&0.into(), &Value::Null));
+    let output = tospace_debugging("stress=1, verify,protect,missed-roots", &run);
+    let debugged: Value = serde_json::from_slice(&output.stdout).expect("a run");
+    assert_eq!(debugged["collections"], 50 * 11);
+    assert_eq!(debugged["result"], plain["result"]);
+    assert!(debugged["missed_roots"].is_array(), "{debugged}");
+    for wrong in ["stress", "stress=often", "verfy", "stress=1;verify"] {
+        let output = tospace_debugging(wrong, &run);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(said.contains("is no debug mode: TOSPACE_DEBUG is a list of"), "{said}");
     }
 }

@@ -119,6 +119,11 @@ impl Header {
         matches!(self.shape(), REFERENCES | SCALARS)
     }
 
+    /// Whether the object is an array of scalars of one byte.
+    pub fn is_byte_array(self) -> bool {
+        self.shape() == SCALARS && self.0 >> LOG2_SHIFT & 0b111 == 0
+    }
+
     /// The number of elements of an array.
     #[inline(always)]
     pub fn length(self) -> usize {

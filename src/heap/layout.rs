@@ -16,6 +16,8 @@
 //! A layout never changes once it is registered (invariant I7): compiled code has its offsets built
 //! in, and objects of that layout may exist.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use super::{Header, WORD, header};
@@ -96,6 +98,31 @@ pub enum LayoutError {
         /// The size asked for.
         bytes: u32,
     },
+    /// A field cannot be there.
+    #[error(
+        "`{layout}.{field}` at {offset}: fields begin at 8, behind the header, and this one lies at a \
+         multiple of {align}"
+    )]
+    Offset {
+        /// The layout's name.
+        layout: String,
+        /// The field's name.
+        field: String,
+        /// Where it should be, in bytes from the object's address.
+        offset: u32,
+        /// What that should be a multiple of.
+        align: u32,
+    },
+    /// Two fields share a byte.
+    #[error("`{layout}.{first}` and `{layout}.{second}` overlap")]
+    Overlap {
+        /// The layout's name.
+        layout: String,
+        /// The field that begins first.
+        first: String,
+        /// The other one.
+        second: String,
+    },
     /// A record is larger than [`MAX_RECORD_BYTES`].
     #[error("record `{layout}` has {bytes} bytes; the most is {MAX_RECORD_BYTES}")]
     RecordSize {
@@ -116,8 +143,20 @@ pub(crate) enum AnyField {
     Scalar(Field),
 }
 
-/// A record layout under construction: fields are laid out in the order they are named, each at its
-/// natural alignment (at most eight bytes).
+impl AnyField {
+    /// The bytes of the object that the field takes.
+    fn range(self) -> Range<usize> {
+        let (offset, bytes) = match self {
+            Self::Reference(field) => (field.0, WORD as u32),
+            Self::Scalar(field) => (field.offset, field.bytes),
+        };
+        offset as usize..offset as usize + bytes as usize
+    }
+}
+
+/// A record layout under construction: each field lies behind those that were named before it, at its
+/// natural alignment (at most eight bytes), or where one says ([`Record::reference_at`],
+/// [`Record::scalar_at`]).
 #[derive(Clone, Debug)]
 pub struct Record {
     name: String,
@@ -150,13 +189,66 @@ impl Record {
     /// # Errors
     /// [`LayoutError::ScalarSize`] for any other size.
     pub fn scalar(&mut self, name: &str, bytes: u32) -> Result<Field, LayoutError> {
-        if !matches!(bytes, 1 | 2 | 4 | 8 | 16) {
-            let (layout, field) = (self.name.clone(), name.to_owned());
-            return Err(LayoutError::ScalarSize { layout, field, bytes });
-        }
+        self.check_scalar(name, bytes)?;
         let field = Field { offset: self.place(bytes), bytes };
         self.fields.push((name.to_owned(), AnyField::Scalar(field)));
         Ok(field)
+    }
+
+    /// Adds a field that holds a reference, `offset` bytes from the object's address.
+    ///
+    /// # Errors
+    /// [`LayoutError::Offset`] if the field would be in the header, or not at a multiple of its size.
+    /// Whether it overlaps another one is found by [`Layouts::record`].
+    pub fn reference_at(&mut self, name: &str, offset: u32) -> Result<RefField, LayoutError> {
+        self.check_offset(name, offset, WORD as u32)?;
+        let field = RefField(offset);
+        self.push_at(name, AnyField::Reference(field));
+        Ok(field)
+    }
+
+    /// Adds a scalar of 1, 2, 4, 8 or 16 bytes, `offset` bytes from the object's address.
+    ///
+    /// # Errors
+    /// [`LayoutError::ScalarSize`] for any other size; [`LayoutError::Offset`] as for
+    /// [`Record::reference_at`].
+    pub fn scalar_at(&mut self, name: &str, offset: u32, bytes: u32) -> Result<Field, LayoutError> {
+        self.check_scalar(name, bytes)?;
+        self.check_offset(name, offset, bytes)?;
+        let field = Field { offset, bytes };
+        self.push_at(name, AnyField::Scalar(field));
+        Ok(field)
+    }
+
+    fn push_at(&mut self, name: &str, field: AnyField) {
+        self.bytes = self.bytes.max(field.range().end);
+        self.fields.push((name.to_owned(), field));
+    }
+
+    fn check_scalar(&self, name: &str, bytes: u32) -> Result<(), LayoutError> {
+        if matches!(bytes, 1 | 2 | 4 | 8 | 16) {
+            return Ok(());
+        }
+        let (layout, field) = (self.name.clone(), name.to_owned());
+        Err(LayoutError::ScalarSize { layout, field, bytes })
+    }
+
+    fn check_offset(&self, name: &str, offset: u32, bytes: u32) -> Result<(), LayoutError> {
+        let align = bytes.min(WORD as u32);
+        if offset as usize >= WORD && offset.is_multiple_of(align) {
+            return Ok(());
+        }
+        let (layout, field) = (self.name.clone(), name.to_owned());
+        Err(LayoutError::Offset { layout, field, offset, align })
+    }
+
+    /// The first two fields, in the order of their offsets, that share a byte.
+    fn overlap(&self) -> Option<(&str, &str)> {
+        let mut fields: Vec<_> = self.fields.iter().collect();
+        fields.sort_by_key(|(_, field)| field.range().start);
+        let overlap =
+            |pair: &&[&(String, AnyField)]| pair[0].1.range().end > pair[1].1.range().start;
+        fields.windows(2).find(overlap).map(|pair| (&*pair[0].0, &*pair[1].0))
     }
 }
 
@@ -181,12 +273,17 @@ impl Layouts {
     /// Registers a record.
     ///
     /// # Errors
-    /// [`LayoutError::RecordSize`] if it is too large, [`LayoutError::TooMany`] after 2^24 layouts.
+    /// [`LayoutError::RecordSize`] if it is too large, [`LayoutError::Overlap`] if two fields share a
+    /// byte, [`LayoutError::TooMany`] after 2^24 layouts.
     pub fn record(&mut self, record: Record) -> Result<LayoutId, LayoutError> {
         let id = self.next_id()?;
         let bytes = record.bytes.next_multiple_of(WORD);
         if bytes > MAX_RECORD_BYTES {
             return Err(LayoutError::RecordSize { layout: record.name, bytes });
+        }
+        if let Some((first, second)) = record.overlap() {
+            let (first, second) = (first.to_owned(), second.to_owned());
+            return Err(LayoutError::Overlap { layout: record.name, first, second });
         }
         let words = (bytes / WORD - 1) as u32;
         let references: Vec<u32> = record

@@ -1,6 +1,9 @@
 //! How much memory a collector gets.
 
+use rustix::system::sysinfo;
 use thiserror::Error;
+
+use crate::debug::DebugModes;
 
 /// Heap sizes are multiples of this, whatever the page size: counts are the same on every machine.
 pub const GRANULE: usize = 64 * 1024;
@@ -26,21 +29,36 @@ pub struct HeapOptions {
 pub const POISON: usize = 0xdead_dead_dead_deaa;
 
 impl HeapOptions {
-    /// A heap of `bytes`, whose pages are touched as they are first used.
+    /// A heap of `bytes`, whose pages are touched as they are first used; under `protect` if the
+    /// environment says so.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes, prefault: false, protect: false }
+        Self { bytes, prefault: false, protect: DebugModes::from_env_or_none().protect }
     }
 
     /// The heap's size in whole granules.
     ///
     /// # Errors
-    /// [`HeapError::TooSmall`] if that is none.
+    /// [`HeapError::TooSmall`] if that is none, [`HeapError::TooLarge`] if the machine has less memory.
     pub fn granular_bytes(&self) -> Result<usize, HeapError> {
-        match self.bytes / GRANULE * GRANULE {
-            0 => Err(HeapError::TooSmall { bytes: self.bytes }),
+        let Self { bytes, .. } = *self;
+        let memory = machine_bytes();
+        if bytes as u64 > memory {
+            return Err(HeapError::TooLarge { bytes, memory });
+        }
+        match bytes / GRANULE * GRANULE {
+            0 => Err(HeapError::TooSmall { bytes }),
             bytes => Ok(bytes),
         }
     }
+}
+
+/// What the machine has, swap included. The system would promise more, and end the process later.
+fn machine_bytes() -> u64 {
+    if cfg!(miri) {
+        return u64::MAX;
+    }
+    let info = sysinfo();
+    (info.totalram as u64 + info.totalswap as u64) * u64::from(info.mem_unit)
 }
 
 /// A heap that cannot be made.
@@ -51,6 +69,14 @@ pub enum HeapError {
     TooSmall {
         /// The size asked for.
         bytes: usize,
+    },
+    /// More than the machine has.
+    #[error("a heap of {bytes} bytes is beyond this machine, which has {memory} bytes of memory")]
+    TooLarge {
+        /// The size asked for.
+        bytes: usize,
+        /// Memory and swap.
+        memory: u64,
     },
     /// The operating system does not have it.
     #[error("the operating system refuses {bytes} bytes of memory")]

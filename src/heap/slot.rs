@@ -42,10 +42,16 @@ impl Slot {
         GcRef::from_word(self.word())
     }
 
+    /// Makes the slot hold what another one held.
+    #[inline(always)]
+    pub fn store_word(self, word: usize) {
+        // SAFETY: writable by the promise of `at`.
+        unsafe { self.0.write(word) }
+    }
+
     /// Makes the slot hold `reference`.
     #[inline(always)]
     pub fn store(self, reference: GcRef) {
-        // SAFETY: writable by the promise of `at`.
-        unsafe { self.0.write(reference.address()) }
+        self.store_word(reference.address());
     }
 }

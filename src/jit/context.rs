@@ -18,6 +18,8 @@ pub struct Context {
     pub globals: *mut usize,
     /// The host functions that exit trampolines call, by number.
     pub host_functions: *const *const c_void,
+    /// The lowest stack pointer from which exit trampolines call the host.
+    pub stack_limit: usize,
     /// How many objects compiled code allocated. Counted only by code compiled to count.
     pub allocated_objects: u64,
     /// The [`crate::Mutator`] that entered compiled code last.

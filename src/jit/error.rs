@@ -7,6 +7,7 @@ use cranelift_module::ModuleError;
 use thiserror::Error;
 
 use crate::collector::CollectorAttrs;
+use crate::debug::DebugModesError;
 
 /// Why code cannot be compiled.
 #[derive(Debug, Error)]
@@ -36,14 +37,20 @@ pub enum Error {
         callee: String,
     },
     /// A host function takes or gives something that does not cross the C ABI.
-    #[error(
-        "host function `{function}` takes or gives a {ty}; i32, i64, f32, f64 and references cross"
-    )]
+    #[error("host function `{function}` takes or gives a {ty}, which does not cross to the host")]
     HostType {
         /// The function's name.
         function: String,
         /// The type that does not.
         ty: ir::Type,
+    },
+    /// A raw host function gives more than C can.
+    #[error("host function `{function}` gives {results} results; a C function gives one at most")]
+    HostResults {
+        /// The function's name.
+        function: String,
+        /// How many it gives.
+        results: usize,
     },
     /// A stack map has an entry that is not a 64-bit reference.
     #[error("function `{function}` keeps a {ty} in a stack map; references are i64")]
@@ -53,6 +60,9 @@ pub enum Error {
         /// The entry's type.
         ty: ir::Type,
     },
+    /// The environment asks for a debug mode that there is not.
+    #[error(transparent)]
+    DebugModes(#[from] DebugModesError),
     /// The system has no memory for code.
     #[error("no address space for code: {0}")]
     Memory(String),

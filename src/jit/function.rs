@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cranelift_codegen::ir::TrapCode;
 use cranelift_codegen::{Context, FinalizedMachExceptionHandler};
 use cranelift_module::FuncId;
 
@@ -31,6 +32,8 @@ pub(super) struct Function {
     /// The code's address; 0 before it has one.
     pub start: usize,
     pub bytes: usize,
+    /// The offsets of the instructions that may trap, in order.
+    pub traps: Vec<(usize, TrapCode)>,
     pub text: Option<Text>,
 }
 
@@ -47,6 +50,8 @@ pub(super) struct Pending {
 pub(super) struct Site {
     pub span: usize,
     pub offsets: Vec<u32>,
+    /// The handler's offset from the function's start.
+    pub handler: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,7 @@ impl Function {
             pending: None,
             start: 0,
             bytes: 0,
+            traps: Vec::new(),
             text: None,
         }
     }
@@ -75,18 +81,23 @@ impl Function {
     pub fn note_code(&mut self, codegen: &Context, keep_text: bool) -> Result<(), Error> {
         let code = codegen.compiled_code().expect("the function was compiled");
         let mut pending = Pending::default();
-        for site in code.buffer.call_sites() {
-            if self.kind == Kind::Compiled {
-                let span = site.frame_offset.unwrap_or(0) as usize;
-                pending
-                    .call_sites
-                    .push((site.ret_addr as usize, Site { span, offsets: Vec::new() }));
-            }
-            for handler in site.exception_handlers {
-                if let FinalizedMachExceptionHandler::Default(offset) = handler {
-                    let frame_bytes = site.frame_offset.expect("both ISAs say the frame's size");
-                    pending.landing = Some((*offset as usize, frame_bytes as usize));
+        for call in code.buffer.call_sites() {
+            let handler = call.exception_handlers.iter().find_map(|handler| match handler {
+                FinalizedMachExceptionHandler::Default(offset) => Some(*offset as usize),
+                _ => None,
+            });
+            let frame_bytes = call.frame_offset.map(|bytes| bytes as usize);
+            match (self.kind, handler) {
+                (Kind::Compiled, _) => {
+                    let span = frame_bytes.unwrap_or(0);
+                    let site = Site { span, offsets: Vec::new(), handler };
+                    pending.call_sites.push((call.ret_addr as usize, site));
                 }
+                (Kind::Trampoline, Some(handler)) => {
+                    let frame_bytes = frame_bytes.expect("a call with a handler says it");
+                    pending.landing = Some((handler, frame_bytes));
+                }
+                (Kind::Trampoline, None) => {}
             }
         }
         for (return_offset, span, map) in code.buffer.user_stack_maps() {
@@ -103,6 +114,8 @@ impl Function {
                 site.offsets.push(offset);
             }
         }
+        let traps = code.buffer.traps().iter();
+        self.traps = traps.map(|trap| (trap.offset as usize, trap.code)).collect();
         self.text = keep_text.then(|| Text {
             clif: codegen.func.display().to_string(),
             machine: code.vcode.clone().unwrap_or_default(),

@@ -12,7 +12,7 @@ pub mod trampoline;
 pub mod types;
 
 pub use context::Context;
-pub use emit::{Arg, Emit, Ref, RefVar, Results, Var};
+pub use emit::{Arg, Callee, Emit, Ref, RefVar, Results, Var};
 pub use error::Error;
 pub use module::{Entry, Func, Global, Module, ModuleOptions};
 pub use target::OptLevel;

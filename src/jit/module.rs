@@ -7,20 +7,25 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::mem::{self, ManuallyDrop};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::emit::Emit;
 use super::error::Error;
 use super::function::{Function, Kind, Pending};
 use super::target::{OptLevel, host_isa};
-use super::trampoline::{self, EntryTrampoline};
+use super::trampoline::{self, EntryTrampoline, Passing};
 use super::types::{REF, Signature, Ty};
 use crate::collector::CollectorAttrs;
+use crate::debug::DebugModes;
 use crate::heap::{ArrayLayout, LayoutError, LayoutId, Layouts, Record, WORD};
+use crate::scope::Scope;
 use crate::stack::{CallSite, Landing, MapTable};
+use crate::trap::HostError;
+use crate::val::Val;
 use cranelift_codegen::ir::{
-    self, AbiParam, FuncRef, Function as IrFunction, UserFuncName,
+    self, AbiParam, FuncRef, Function as IrFunction, TrapCode, UserFuncName,
     types::{F32, F64, I32, I64},
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
@@ -47,8 +52,12 @@ impl Func {
 pub struct Global(u32);
 
 impl Global {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+
     pub(super) fn offset(self) -> i32 {
-        (self.0 as usize * WORD) as i32
+        (self.index() * WORD) as i32
     }
 }
 
@@ -63,18 +72,26 @@ pub struct ModuleOptions {
     pub opt_level: OptLevel,
     /// Whether to use what this machine has beyond its architecture's baseline.
     pub native_features: bool,
+    /// A debug mode: before each collection, look for references that are in no stack map; see
+    /// [`crate::Mutator::missed_roots`]. Exit trampolines then save all registers.
+    pub missed_roots: bool,
+    /// Whether each function is checked when it is defined: see [`crate::jit::check`].
+    pub check: bool,
     /// Whether to keep each function's CLIF and disassembly.
     pub keep_text: bool,
 }
 
 impl ModuleOptions {
-    /// Optimised code for a collector with these attributes, without counting.
+    /// Optimised code for a collector with these attributes, without counting; with `missed_roots` if
+    /// the environment says so.
     pub fn new(attrs: CollectorAttrs) -> Self {
         Self {
             attrs,
             count_allocations: false,
             opt_level: OptLevel::Speed,
             native_features: false,
+            missed_roots: DebugModes::from_env_or_none().missed_roots,
+            check: cfg!(debug_assertions),
             keep_text: false,
         }
     }
@@ -85,6 +102,19 @@ impl ModuleOptions {
 pub(crate) const ALLOCATE: Func = Func(0);
 pub(crate) const ALLOCATE_ARRAY: Func = Func(1);
 pub(crate) const COLLECT: Func = Func(2);
+/// Not called by emitted code but by the exit trampolines of [`Module::host_function`]s.
+pub(crate) const CALL_HOST: Func = Func(3);
+pub(crate) const THROW: Func = Func(4);
+pub(crate) const OUT_OF_BOUNDS: Func = Func(5);
+
+/// A host function of the safe kind.
+pub(crate) struct HostFunction {
+    pub name: Arc<str>,
+    pub signature: Signature,
+    pub body: Box<HostBody>,
+}
+
+type HostBody = dyn for<'s> Fn(&mut Scope<'s>, &[Val<'s>]) -> Result<Vec<Val<'s>>, HostError>;
 
 /// How the host enters functions of one signature.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +137,9 @@ pub struct Module {
     globals: u32,
     functions: Vec<Function>,
     host_functions: Vec<*const c_void>,
+    host_bodies: Vec<Rc<HostFunction>>,
+    /// What exit trampolines call to have all registers saved, if they shall.
+    stub: Option<Func>,
     /// The entry trampoline of each signature.
     entries: HashMap<Signature, Func>,
     landings: HashMap<Func, Box<Landing>>,
@@ -114,7 +147,7 @@ pub struct Module {
     by_address: BTreeMap<usize, Func>,
     maps: MapTable,
     /// A number that no other module of the process has.
-    identity: u64,
+    identity: u32,
 }
 
 impl Module {
@@ -123,7 +156,7 @@ impl Module {
     /// # Errors
     /// If Cranelift does not support this machine, or there is no address space for code.
     pub fn new(options: ModuleOptions) -> Result<Self, Error> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let isa = host_isa(options.opt_level, options.native_features)?;
         let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
         let arena = ArenaMemoryProvider::new_with_size(CODE_ARENA)
@@ -139,6 +172,8 @@ impl Module {
             globals: 0,
             functions: Vec::new(),
             host_functions: Vec::new(),
+            host_bodies: Vec::new(),
+            stub: None,
             entries: HashMap::new(),
             landings: HashMap::new(),
             by_address: BTreeMap::new(),
@@ -146,16 +181,37 @@ impl Module {
             identity: NEXT.fetch_add(1, Ordering::Relaxed),
         };
         module.codegen.set_disasm(options.keep_text);
-        for (func, name, params, results) in [
-            (ALLOCATE, "allocate", &[I64.into()][..], &[REF][..]),
-            (ALLOCATE_ARRAY, "allocate_array", &[I64.into(), I64.into()], &[REF]),
+        module.declare_slow_paths()?;
+        Ok(module)
+    }
+
+    fn declare_slow_paths(&mut self) -> Result<(), Error> {
+        let int = I64.into();
+        let slow_paths = [
+            (ALLOCATE, "allocate", &[int][..], &[REF][..]),
+            (ALLOCATE_ARRAY, "allocate_array", &[int, int], &[REF]),
             (COLLECT, "collect", &[], &[]),
-        ] {
+            (CALL_HOST, "call_host", &[int, int], &[]),
+            (THROW, "throw", &[REF], &[]),
+            (OUT_OF_BOUNDS, "out_of_bounds", &[int, int], &[]),
+        ];
+        for (func, name, params, results) in slow_paths {
             let signature = Signature::new(params.iter().copied(), results.iter().copied());
-            let declared = module.declare_exit(name, signature, std::ptr::null())?;
+            let declared = self.declare_exit(name, signature)?;
             assert_eq!(declared, func);
         }
-        Ok(module)
+        if self.options.missed_roots {
+            let stub = self.declare_exit("stub", Signature::default())?;
+            let ir = Signature::default().ir(CallConv::Tail);
+            self.compile(stub, ir, trampoline::build_stub)?;
+            self.stub = Some(stub);
+        }
+        for (func, ..) in slow_paths {
+            let number = self.host_functions.len();
+            self.host_functions.push(std::ptr::null());
+            self.compile_exit(func, Passing::Raw { number })?;
+        }
+        Ok(())
     }
 
     /// Registers a record layout.
@@ -202,7 +258,8 @@ impl Module {
     ///
     /// # Errors
     /// [`Error::HostType`] for integers of less than 32 bits, which C leaves to its callers to
-    /// extend, and for values of more than eight bytes.
+    /// extend, and for values of more than eight bytes; [`Error::HostResults`] for more than one
+    /// result. [`Module::host_function`] has only one of these limits, and is safe.
     ///
     /// # Safety
     /// `address` is an `extern "C"` function that takes a `*mut Context` and then `signature`'s
@@ -219,21 +276,87 @@ impl Module {
                 return Err(Error::HostType { function: name.to_owned(), ty });
             }
         }
-        self.declare_exit(name, signature, address)
+        if signature.results.len() > 1 {
+            let (function, results) = (name.to_owned(), signature.results.len());
+            return Err(Error::HostResults { function, results });
+        }
+        let func = self.declare_exit(name, signature)?;
+        let number = self.host_functions.len();
+        self.host_functions.push(address);
+        self.compile_exit(func, Passing::Raw { number })?;
+        Ok(func)
     }
 
-    fn declare_exit(
+    /// Declares a host function: a closure that compiled code calls like any other function. Its
+    /// references are handles; it may allocate, collect, and call compiled code again.
+    ///
+    /// ```
+    /// # use tospace::collector::{Collector, Semispace};
+    /// # use tospace::cranelift_codegen::ir::{InstBuilder, types::I64};
+    /// # use tospace::heap::HeapOptions;
+    /// # use tospace::jit::{Module, ModuleOptions, REF, Signature};
+    /// # use tospace::{HostError, Mutator, Val, args};
+    /// let mut module = Module::new(ModuleOptions::new(Semispace::ATTRS))?;
+    /// let text = module.scalars("text", 1)?;
+    /// let length = Signature::new([REF], [I64.into()]);
+    /// let length = module.host_function("length", length, |scope, arguments| {
+    ///     let Val::Ref(text) = arguments[0] else { unreachable!("as the signature says") };
+    ///     if scope.is_null(text) {
+    ///         return Err(HostError::new("the length of null"));
+    ///     }
+    ///     Ok(vec![Val::I64(scope.array_length(text) as i64)])
+    /// })?;
+    /// let twice = module.function("twice", Signature::new([REF], [I64.into()]), |e| {
+    ///     let text = e.ref_param(0);
+    ///     let length = e.call(length, args![text]).scalar();
+    ///     let twice = e.ins().ishl_imm_u(length, 1);
+    ///     e.ret(args![twice]);
+    /// })?;
+    /// let mut mutator = Mutator::new(module, Semispace::new(HeapOptions::new(1 << 20))?)?;
+    /// mutator.scope(|scope| -> Result<(), Box<dyn std::error::Error>> {
+    ///     let five = scope.new_array(text, 5)?;
+    ///     assert_eq!(scope.call(twice, &[Val::Ref(five)])?, [Val::I64(10)]);
+    ///     let null = scope.null();
+    ///     let error = scope.call(twice, &[Val::Ref(null)]).expect_err("it fails");
+    ///     assert!(error.to_string().starts_with("the length of null"));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::HostType`] for values of more than eight bytes.
+    pub fn host_function(
         &mut self,
         name: &str,
         signature: Signature,
-        address: *const c_void,
+        body: impl for<'s> Fn(&mut Scope<'s>, &[Val<'s>]) -> Result<Vec<Val<'s>>, HostError> + 'static,
     ) -> Result<Func, Error> {
-        let number = self.host_functions.len();
-        self.host_functions.push(address);
-        let ir = signature.ir(CallConv::Tail);
-        let func = self.push(name, Kind::Trampoline, signature.clone(), &ir)?;
-        self.compile(func, ir, |builder| trampoline::build_exit(builder, &signature, number))?;
+        let mut types = signature.params.iter().chain(&signature.results);
+        if let Some(ty) = types.find(|ty| !Val::can_be(**ty)) {
+            return Err(Error::HostType { function: name.to_owned(), ty: ty.ir() });
+        }
+        let func = self.declare_exit(name, signature.clone())?;
+        let number = self.host_bodies.len();
+        let (name, body) = (Arc::from(name), Box::new(body));
+        self.host_bodies.push(Rc::new(HostFunction { name, signature, body }));
+        self.compile_exit(func, Passing::Words { number })?;
         Ok(func)
+    }
+
+    fn declare_exit(&mut self, name: &str, signature: Signature) -> Result<Func, Error> {
+        let ir = signature.ir(CallConv::Tail);
+        self.push(name, Kind::Trampoline, signature, &ir)
+    }
+
+    fn compile_exit(&mut self, func: Func, passing: Passing) -> Result<(), Error> {
+        let signature = self.signature(func).clone();
+        let stub = self.stub.map(|stub| self.functions[stub.0 as usize].id);
+        let stub = stub.map(|id| self.jit.declare_func_in_func(id, &mut self.codegen.func));
+        self.codegen.func.stack_limit = Some(trampoline::stack_limit(&mut self.codegen.func));
+        self.compile(func, signature.ir(CallConv::Tail), |builder| {
+            trampoline::build_exit(builder, &signature, passing, stub);
+        })
     }
 
     /// Defines a function: `body` emits it.
@@ -299,13 +422,13 @@ impl Module {
     }
 
     /// An entry trampoline for each signature of a compiled function that has none, and takes and
-    /// gives only scalars of up to a word.
+    /// gives only references and scalars of up to a word.
     fn build_entries(&mut self) -> Result<(), Error> {
         for index in 0..self.functions.len() {
             let Function { kind, ref signature, .. } = self.functions[index];
             let signature = signature.clone();
             let mut types = signature.params.iter().chain(&signature.results);
-            let crosses = |ty: &Ty| *ty != REF && ty.ir().bytes() as usize <= WORD;
+            let crosses = |ty: &Ty| ty.ir().bytes() as usize <= WORD;
             if kind != Kind::Compiled
                 || self.entries.contains_key(&signature)
                 || !types.all(crosses)
@@ -375,7 +498,8 @@ impl Module {
         function.start = self.jit.get_finalized_function(function.id).addr();
         self.by_address.insert(function.start, func);
         for (offset, site) in pending.call_sites {
-            let site = CallSite { span: site.span, offsets: &site.offsets };
+            let handler = site.handler.map(|offset| function.start + offset);
+            let site = CallSite { span: site.span, offsets: &site.offsets, handler };
             self.maps.insert(function.start + offset, site);
         }
         if let Some((offset, frame_bytes)) = pending.landing {
@@ -392,8 +516,8 @@ impl Module {
         self.jit.isa().frontend_config()
     }
 
-    /// How the host enters `func`; `None` if it takes or gives a reference or more than a word at a
-    /// time, or is not final.
+    /// How the host enters `func`; `None` if it takes or gives more than a word at a time, or is not
+    /// final.
     pub fn entry(&self, func: Func) -> Option<Entry> {
         let function = &self.functions[func.0 as usize];
         let trampoline = *self.entries.get(&function.signature)?;
@@ -456,7 +580,7 @@ impl Module {
         &self.functions[func.0 as usize].name
     }
 
-    pub(crate) fn identity(&self) -> u64 {
+    pub(crate) fn identity(&self) -> u32 {
         self.identity
     }
 
@@ -464,12 +588,44 @@ impl Module {
         &self.host_functions
     }
 
-    /// The function that `pc` lies in, or returns to, and the offset in bytes from its start.
+    /// The function that `pc` lies in, or returns to, and the offset in bytes from its start; `None` if
+    /// it is a trampoline.
     pub fn locate(&self, pc: usize) -> Option<(&Arc<str>, usize)> {
         // A call may be the last instruction: its return address is the function's end.
         let (start, func) = self.by_address.range(..pc).next_back()?;
         let function = &self.functions[func.0 as usize];
-        (pc <= start + function.bytes).then(|| (&function.name, pc - start))
+        let is_in = function.kind == Kind::Compiled && pc <= start + function.bytes;
+        is_in.then(|| (&function.name, pc - start))
+    }
+
+    /// The start of the function that `pc` lies in, or returns to.
+    ///
+    /// # Panics
+    /// If it is no function's.
+    pub(crate) fn start(&self, pc: usize) -> usize {
+        let (_, offset) = self.locate(pc).expect("an address in compiled code");
+        pc - offset
+    }
+
+    /// What the instruction at `pc` is known to trap for.
+    pub(crate) fn trap_at(&self, pc: usize) -> Option<TrapCode> {
+        let (start, func) = self.by_address.range(..=pc).next_back()?;
+        let traps = &self.functions[func.0 as usize].traps;
+        let at = traps.binary_search_by_key(&(pc - start), |(offset, _)| *offset).ok()?;
+        Some(traps[at].1)
+    }
+
+    /// The addresses that all code lies between.
+    pub(crate) fn code_range(&self) -> (usize, usize) {
+        let end = |(start, func): (&usize, &Func)| start + self.functions[func.0 as usize].bytes;
+        match (self.by_address.first_key_value(), self.by_address.last_key_value()) {
+            (Some((start, _)), Some(last)) => (*start, end(last)),
+            _ => (0, 0),
+        }
+    }
+
+    pub(crate) fn host_body(&self, number: usize) -> Rc<HostFunction> {
+        Rc::clone(&self.host_bodies[number])
     }
 
     /// Bytes of machine code of all functions and trampolines.

@@ -37,9 +37,11 @@ pub(super) fn host_isa(
         ("opt_level", opt_level),
         // The walk follows frame pointers from exit to entry.
         ("preserve_frame_pointers", "true"),
-        // A large frame must not step over the guard page.
+        // A large frame must not step over the guard page, where a stack's overflow is noticed.
         ("enable_probestack", "true"),
         ("probestack_strategy", "inline"),
+        // As many results as one likes: beyond the registers, in the caller's frame.
+        ("enable_multi_ret_implicit_sret", "true"),
         ("is_pic", "false"),
         ("use_colocated_libcalls", "false"),
     ] {

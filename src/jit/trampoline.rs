@@ -6,17 +6,19 @@
 //!
 //! An **exit trampoline** has the signature of the host function that it calls, in the convention of
 //! compiled code. It notes the FP and the return address of its caller, the newest compiled frame,
-//! in the activation record. The walk starts there.
+//! in the activation record. The walk starts there. A raw host function gets the arguments in
+//! registers, as C passes them; a checked one, an array of words, one for each argument or result.
 
 use cranelift_codegen::ir::{
-    Block, BlockArg, ExceptionTableData, ExceptionTableItem, InstBuilder, MemFlagsData,
-    StackSlotData, StackSlotKind, Value, types::I64,
+    Block, BlockArg, ExceptionTableData, ExceptionTableItem, FuncRef, Function, GlobalValue,
+    GlobalValueData, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types::I64,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
 
 use super::context::{Context, offset};
-use super::types::{Signature, WORD_TYPE};
+use super::module::CALL_HOST;
+use super::types::{Signature, Ty, WORD_TYPE};
 use crate::heap::WORD;
 use crate::stack::{Activation, Landing};
 
@@ -62,7 +64,6 @@ pub(super) fn build_entry(builder: &mut FunctionBuilder, signature: &Signature) 
     }
     builder.ins().store(FLAGS, record, context, offset!(Context, activation));
 
-    let word_at = |index: usize| (index * WORD) as i32;
     let mut arguments = vec![context];
     for (index, ty) in signature.params.iter().enumerate() {
         arguments.push(builder.ins().load(ty.ir(), FLAGS, words, word_at(index)));
@@ -101,11 +102,28 @@ fn leave(builder: &mut FunctionBuilder, context: Value, record: Value, outcome: 
     builder.ins().return_(&[outcome]);
 }
 
-/// Builds the body of the exit trampoline to host function `number` with `signature`.
-pub(super) fn build_exit(builder: &mut FunctionBuilder, signature: &Signature, number: usize) {
+/// How an exit trampoline passes on what it is given.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Passing {
+    /// By the C ABI, to host function `number`.
+    Raw { number: usize },
+    /// As an array of words, to host function [`CALL_HOST`], which finds closure `number`.
+    Words { number: usize },
+}
+
+/// Builds the body of the exit trampoline for host functions with `signature`.
+pub(super) fn build_exit(
+    builder: &mut FunctionBuilder,
+    signature: &Signature,
+    passing: Passing,
+    stub: Option<FuncRef>,
+) {
     let entry = start(builder);
     let arguments = builder.block_params(entry).to_vec();
     let context = arguments[0];
+    if let Some(stub) = stub {
+        save_registers(builder, stub, context);
+    }
 
     let fp = builder.ins().get_frame_pointer(WORD_TYPE);
     let exit_fp = builder.ins().load(WORD_TYPE, FLAGS, fp, 0);
@@ -113,14 +131,84 @@ pub(super) fn build_exit(builder: &mut FunctionBuilder, signature: &Signature, n
     let record = builder.ins().load(WORD_TYPE, FLAGS, context, offset!(Context, activation));
     builder.ins().store(FLAGS, exit_fp, record, offset!(Activation, exit_fp));
     builder.ins().store(FLAGS, exit_pc, record, offset!(Activation, exit_pc));
+    if stub.is_some() {
+        let sp = builder.ins().get_stack_pointer(WORD_TYPE);
+        builder.ins().store(FLAGS, sp, record, offset!(Activation, exit_sp));
+        builder.ins().store(FLAGS, fp, record, offset!(Activation, trampoline_fp));
+    }
 
+    let results = match passing {
+        Passing::Raw { number } => {
+            let host = load_host_function(builder, context, number);
+            let host_signature = builder.import_signature(signature.ir(CallConv::SystemV));
+            let call = builder.ins().call_indirect(host_signature, host, &arguments);
+            builder.inst_results(call).to_vec()
+        }
+        Passing::Words { number } => pass_words(builder, signature, number, &arguments),
+    };
+    builder.ins().return_(&results);
+}
+
+/// Makes the prologue save all callee-saved registers in this frame, where the detector of missed
+/// roots finds them: the exceptional edge of a call of a `tail` function clobbers every one.
+fn save_registers(builder: &mut FunctionBuilder, stub: FuncRef, context: Value) {
+    let go_on = builder.create_block();
+    let signature = builder.func.dfg.ext_funcs[stub].signature;
+    let [normal, handler] = [(); 2].map(|()| builder.func.dfg.block_call(go_on, &[]));
+    let handlers = [ExceptionTableItem::Default(handler)];
+    let table = ExceptionTableData::new(signature, normal, handlers);
+    let table = builder.func.dfg.exception_tables.push(table);
+    builder.ins().try_call(stub, &[context], table);
+    builder.switch_to_block(go_on);
+}
+
+/// Builds the body of a function that does nothing, for [`save_registers`] to call.
+pub(super) fn build_stub(builder: &mut FunctionBuilder) {
+    start(builder);
+    builder.ins().return_(&[]);
+}
+
+fn load_host_function(builder: &mut FunctionBuilder, context: Value, number: usize) -> Value {
     // Addresses of host functions are data, not code: code is the same wherever the host lies.
     let table = builder.ins().load(WORD_TYPE, FLAGS, context, offset!(Context, host_functions));
-    let host = builder.ins().load(WORD_TYPE, FLAGS, table, (number * WORD) as i32);
-    let host_signature = builder.import_signature(signature.ir(CallConv::SystemV));
-    let call = builder.ins().call_indirect(host_signature, host, &arguments);
-    let results = builder.inst_results(call).to_vec();
-    builder.ins().return_(&results);
+    builder.ins().load(WORD_TYPE, FLAGS, table, word_at(number))
+}
+
+fn pass_words(
+    builder: &mut FunctionBuilder,
+    signature: &Signature,
+    number: usize,
+    arguments: &[Value],
+) -> Vec<Value> {
+    let count = signature.params.len().max(signature.results.len());
+    let words = StackSlotData::new(StackSlotKind::ExplicitSlot, (count * WORD) as u32, 3);
+    let words = builder.create_sized_stack_slot(words);
+    let words = builder.ins().stack_addr(WORD_TYPE, words, 0);
+    for (index, &argument) in arguments[1..].iter().enumerate() {
+        builder.ins().store(FLAGS, argument, words, word_at(index));
+    }
+    let host = load_host_function(builder, arguments[0], CALL_HOST.number());
+    let takes = Signature::new([WORD_TYPE.into(); 2], []);
+    let takes = builder.import_signature(takes.ir(CallConv::SystemV));
+    let number = builder.ins().iconst(WORD_TYPE, number as i64);
+    builder.ins().call_indirect(takes, host, &[arguments[0], number, words]);
+    let load =
+        |(index, ty): (usize, &Ty)| builder.ins().load(ty.ir(), FLAGS, words, word_at(index));
+    signature.results.iter().enumerate().map(load).collect()
+}
+
+/// What an exit trampoline's prologue compares SP with: the host needs some stack, too.
+pub(super) fn stack_limit(function: &mut Function) -> GlobalValue {
+    let context = function.create_global_value(GlobalValueData::VMContext);
+    let flags = function.dfg.mem_flags.insert(FLAGS).expect("the function has no others yet");
+    let offset = offset!(Context, stack_limit).into();
+    let load = GlobalValueData::Load { base: context, offset, global_type: WORD_TYPE, flags };
+    function.create_global_value(load)
+}
+
+/// Where word `index` of an array of words is.
+fn word_at(index: usize) -> i32 {
+    (index * WORD) as i32
 }
 
 fn start(builder: &mut FunctionBuilder) -> Block {

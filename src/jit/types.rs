@@ -1,6 +1,6 @@
 //! The types that functions of compiled code have: Cranelift's, and references.
 
-use cranelift_codegen::ir::{self, AbiParam, types::I64};
+use cranelift_codegen::ir::{self, AbiParam, ArgumentPurpose, types::I64};
 use cranelift_codegen::isa::CallConv;
 
 /// The Cranelift type of a reference, and of the context.
@@ -62,7 +62,8 @@ impl Signature {
 
     pub(super) fn ir(&self, convention: CallConv) -> ir::Signature {
         let mut signature = ir::Signature::new(convention);
-        signature.params.push(AbiParam::new(WORD_TYPE));
+        // A parameter like any other, that an exit trampoline's check of the stack can find.
+        signature.params.push(AbiParam::special(WORD_TYPE, ArgumentPurpose::VMContext));
         signature.params.extend(self.params.iter().map(|ty| AbiParam::new(ty.ir())));
         signature.returns.extend(self.results.iter().map(|ty| AbiParam::new(ty.ir())));
         signature

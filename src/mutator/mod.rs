@@ -4,25 +4,35 @@
 //! call when compiled code cannot go on by itself; they collect when they must, and turn what goes
 //! wrong into a [`Trap`].
 
+mod missed_roots;
 mod roots;
 mod slow_path;
 mod statistics;
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::ops::Range;
+use std::rc::Rc;
 use std::{panic, ptr};
 
 use thiserror::Error;
 
-use self::roots::MutatorRoots;
-use self::slow_path::{Exit, allocate, allocate_array, collect};
+pub use self::missed_roots::MissedRoot;
+use self::missed_roots::MissedRoots;
+use self::roots::{MutatorRoots, slot_of};
+use self::slow_path::{
+    Exit, allocate, allocate_array, call_host, collect, fault, out_of_bounds, throw,
+};
 pub use self::statistics::Statistics;
 use crate::collector::{Collector, Usage};
-use crate::heap::{self, AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, WORD};
-use crate::jit::module::{ALLOCATE, ALLOCATE_ARRAY, COLLECT};
+use crate::debug::DebugModes;
+use crate::handle::Handles;
+use crate::heap::{self, AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, Slot, WORD};
+use crate::jit::module::{ALLOCATE, ALLOCATE_ARRAY, CALL_HOST, COLLECT, OUT_OF_BOUNDS, THROW};
 use crate::jit::trampoline::Outcome;
-use crate::jit::{Context, Error, Func, Module, Ty};
-use crate::stack::FrameRoots;
+use crate::jit::{Context, Error, Func, Global, Module, REF, Ty};
+use crate::scope::{Heap, Scope, check_arguments};
+use crate::stack::{FrameRoots, STACK_RESERVE, Watch, thread::stack_bounds};
 use crate::trap::{Location, Trap, TrapKind};
 use crate::val::Val;
 
@@ -45,12 +55,15 @@ pub enum CallError {
         /// Its parameters.
         expected: Vec<Ty>,
         /// What the call had for them.
-        given: Vec<Val>,
+        given: Vec<Ty>,
     },
-    /// The host cannot enter the function: it gives a reference or a value of more than eight
-    /// bytes, or it was never defined.
+    /// The host cannot enter the function: it takes or gives a value of more than eight bytes, or it
+    /// was never defined.
     #[error("the host cannot enter `{0}`: it is not defined, or gives what the host cannot take")]
     NoEntry(String),
+    /// A function that gives a reference, called where there is no scope to hold it.
+    #[error("`{0}` gives a reference: call it in a scope")]
+    NoScope(String),
 }
 
 /// A thread of execution in compiled code, with its heap.
@@ -63,10 +76,18 @@ pub struct Mutator<C: Collector, O: Observer = ()> {
     host_functions: Vec<*const c_void>,
     /// Written by compiled code and by collections.
     globals: Vec<Cell<usize>>,
+    handles: Handles,
+    /// What was thrown and is not yet caught, or was not caught; 0 if nothing.
+    thrown: Cell<usize>,
+    /// Where the signal handler notes what compiled code did that the processor refuses.
+    watch: Rc<Watch>,
+    /// The stack that this mutator's thread has.
+    stack: Range<usize>,
     /// Where allocation goes on under stress, when compiled code's own buffer stays empty.
     withheld: AllocationBuffer,
     stress: Option<Stress>,
     verify: bool,
+    missed_roots: MissedRoots,
     statistics: Statistics,
     /// The last collections in a row that the heap filled up again too soon after.
     futile: u32,
@@ -93,24 +114,32 @@ impl<C: Collector> Mutator<C> {
 }
 
 impl<C: Collector, O: Observer> Mutator<C, O> {
-    /// A mutator whose collections `observer` hears.
+    /// A mutator whose collections `observer` hears, in the debug modes that the environment says.
     ///
     /// # Errors
-    /// If code cannot be made final, or was emitted for another collector.
+    /// If code cannot be made final, or was emitted for another collector; or if the environment
+    /// asks for a debug mode that there is not.
     pub fn observed(mut module: Module, collector: C, observer: O) -> Result<Self, Error> {
+        let DebugModes { stress, verify, .. } = DebugModes::from_env()?;
         if module.attrs() != C::ATTRS {
             return Err(Error::Attrs { code: module.attrs(), collector: C::ATTRS });
         }
         module.finalize()?;
+        let stack = stack_bounds();
         let context = Box::into_raw(Box::new(Context {
             buffer: AllocationBuffer::EMPTY,
             activation: ptr::null(),
             globals: ptr::null_mut(),
             host_functions: ptr::null(),
+            stack_limit: stack.end.min(stack.start + STACK_RESERVE),
             allocated_objects: 0,
             mutator: ptr::null_mut(),
         }));
         let mut mutator = Self {
+            handles: Handles::new(module.identity()),
+            thrown: Cell::new(0),
+            watch: Rc::new(Watch::new(fault::<C, O>, context.cast())),
+            stack,
             module,
             collector,
             observer,
@@ -119,13 +148,15 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             globals: Vec::new(),
             withheld: AllocationBuffer::EMPTY,
             stress: None,
-            verify: false,
+            verify,
+            missed_roots: MissedRoots::default(),
             statistics: Statistics::default(),
             futile: 0,
             allocated_when_full: 0,
             exit: None,
         };
         mutator.publish_tables();
+        mutator.set_stress(stress);
         Ok(mutator)
     }
 
@@ -173,9 +204,13 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             (ALLOCATE, allocate::<C, O> as *const c_void),
             (ALLOCATE_ARRAY, allocate_array::<C, O> as *const c_void),
             (COLLECT, collect::<C, O> as *const c_void),
+            (CALL_HOST, call_host::<C, O> as *const c_void),
+            (THROW, throw::<C, O> as *const c_void),
+            (OUT_OF_BOUNDS, out_of_bounds::<C, O> as *const c_void),
         ] {
             self.host_functions[func.number()] = slow_path;
         }
+        self.watch.code.set(self.module.code_range());
         // SAFETY: `context` is this mutator's, alive as long as it. If compiled code is active, it
         // waits, and will load the tables' addresses again when it needs them.
         unsafe {
@@ -184,34 +219,76 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         }
     }
 
-    /// Calls a compiled function.
+    /// Calls a compiled function that takes and gives scalars. [`Scope::call`] also takes and gives
+    /// references.
     ///
     /// # Errors
     /// [`CallError::Trap`] with what went wrong in compiled code. The mutator can be used afterwards.
     ///
     /// # Panics
-    /// With the panic of a slow path, such as the collector's, carried over the compiled frames.
-    pub fn call(&mut self, func: Func, arguments: &[Val]) -> Result<Vec<Val>, CallError> {
-        let signature = self.module.signature(func);
-        let name = || self.module.name(func).to_owned();
-        if !arguments.iter().map(|val| val.ty()).eq(signature.params.iter().copied()) {
-            let (expected, given) = (signature.params.clone(), arguments.to_vec());
-            return Err(CallError::Arguments { function: name(), expected, given });
+    /// With the panic of a host function or a slow path, carried over the compiled frames.
+    pub fn call(
+        &mut self,
+        func: Func,
+        arguments: &[Val<'_>],
+    ) -> Result<Vec<Val<'static>>, CallError> {
+        if self.module.signature(func).results.contains(&REF) {
+            return Err(CallError::NoScope(self.module.name(func).to_owned()));
         }
-        let entry = self.module.entry(func).ok_or_else(|| CallError::NoEntry(name()))?;
-        let types = signature.results.clone();
-        if !types.iter().all(|ty| Val::can_be(*ty)) {
-            return Err(CallError::NoEntry(name()));
-        }
-        let mut words: Vec<u64> = arguments.iter().map(|val| val.word()).collect();
-        words.resize(words.len().max(types.len()), 0);
+        check_arguments(&self.module, func, arguments)?;
+        let words = Scope::new(self).words(arguments);
+        let words = self.enter(func, words)?;
+        let types = &self.module.signature(func).results;
+        let val = |(ty, word): (&Ty, u64)| Val::from_word(*ty, word).expect("`enter` checks types");
+        Ok(types.iter().zip(words).map(val).collect())
+    }
+
+    /// Uses the heap from the host: `body` gets a scope, in which references are handles.
+    ///
+    /// ```
+    /// # use tospace::collector::{Collector, Semispace};
+    /// # use tospace::cranelift_codegen::ir::types::I64;
+    /// # use tospace::heap::{HeapOptions, Record};
+    /// # use tospace::jit::{Module, ModuleOptions};
+    /// # use tospace::{Mutator, TrapKind, Val};
+    /// let mut module = Module::new(ModuleOptions::new(Semispace::ATTRS))?;
+    /// let mut pair = Record::new("pair");
+    /// let (number, next) = (pair.scalar("number", 8)?, pair.reference("next"));
+    /// let pair = module.record(pair)?;
+    /// let mut mutator = Mutator::new(module, Semispace::new(HeapOptions::new(1 << 20))?)?;
+    /// mutator.scope(|scope| -> Result<(), TrapKind> {
+    ///     let null = scope.null();
+    ///     let second = scope.new_record(pair, &[Val::I64(2), Val::Ref(null)])?;
+    ///     let first = scope.new_record(pair, &[Val::I64(1), Val::Ref(second)])?;
+    ///     scope.collect(); // both move
+    ///     let after_first = scope.load_ref(first, next);
+    ///     assert!(scope.is_same(after_first, second));
+    ///     assert_eq!(scope.load(second, number, I64), Val::I64(2));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn scope<T>(&mut self, body: impl for<'s> FnOnce(&mut Scope<'s>) -> T) -> T {
+        body(&mut Scope::new(self))
+    }
+
+    /// Enters compiled code. There is one word for each argument, and one for each result.
+    fn enter(&mut self, func: Func, mut words: Vec<u64>) -> Result<Vec<u64>, CallError> {
+        let results = &self.module.signature(func).results;
+        let entry = self.module.entry(func).filter(|_| results.iter().all(|ty| Val::can_be(*ty)));
+        let Some(entry) = entry else {
+            return Err(CallError::NoEntry(self.module.name(func).to_owned()));
+        };
+        let count = results.len();
+        words.resize(words.len().max(count), 0);
 
         let (context, this) = (self.context, ptr::from_mut(self));
+        let watch = Rc::clone(&self.watch);
         // SAFETY: the trampoline was made for this signature, and `words` has one for each argument
         // and each result. Compiled code reaches this mutator through the context, by a pointer that
         // derives from `self`, which is not used until the call is over; then the pointer of the
         // call further up the stack, if any, is valid again.
-        let outcome = unsafe {
+        let outcome = watch.during(|| unsafe {
             let outer = std::mem::replace(&mut (*context).mutator, this.cast());
             let before = (*context).activation;
             let outcome =
@@ -219,15 +296,18 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             (*context).mutator = outer;
             assert!((*context).activation == before, "I9: the activation list is out of step");
             outcome
-        };
+        });
         match outcome {
             Outcome::Returned => {
-                Ok(types.iter().zip(words).map(|(ty, word)| Val::from_word(*ty, word)).collect())
+                words.truncate(count);
+                Ok(words)
             }
             Outcome::Abandoned => match self.exit.take() {
                 Some((Exit::Trap(kind), backtrace)) => Err(Trap { kind, backtrace }.into()),
                 Some((Exit::Panic(panic), _)) => panic::resume_unwind(panic),
-                None => unreachable!("compiled code was abandoned without a reason"),
+                Some((Exit::Throw, _)) | None => {
+                    unreachable!("compiled code left without a reason")
+                }
             },
         }
     }
@@ -245,6 +325,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
     /// Collects garbage now.
     pub fn collect(&mut self) -> Cycle {
+        if self.module.options().missed_roots {
+            self.detect_missed_roots();
+        }
         // SAFETY: `context` is this mutator's own, and compiled code waits at an exit trampoline, if
         // it is active at all.
         let (activation, shared) =
@@ -253,7 +336,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         let roots = MutatorRoots {
             // SAFETY: I9: the list is what the entry trampolines made it; all code is registered.
             frames: unsafe { FrameRoots::new(self.module.maps(), activation) },
+            handles: self.handles.slots(),
             globals: &self.globals,
+            thrown: &self.thrown,
         };
         let layouts = self.module.layouts();
         self.observer.enter(Phase::Roots);
@@ -370,6 +455,8 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         let context = unsafe { &mut *self.context };
         assert!(context.activation.is_null(), "compiled code is active");
         self.globals.fill(Cell::new(0));
+        self.thrown.set(0);
+        self.missed_roots = MissedRoots::default();
         context.allocated_objects = 0;
         (self.statistics, self.futile, self.allocated_when_full) = (Statistics::default(), 0, 0);
         self.stress = self.stress.map(|Stress { every, .. }| Stress { every, until_next: every });
@@ -378,12 +465,16 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         self.withheld = AllocationBuffer::EMPTY;
     }
 
-    fn usage(&self) -> Usage {
+    /// What the collector allocates from, to be looked at.
+    fn buffer(&self) -> &AllocationBuffer {
         // SAFETY: as in `collect`.
         let shared = unsafe { &(*self.context).buffer };
-        let buffer = if self.stress.is_some() { &self.withheld } else { shared };
+        if self.stress.is_some() { &self.withheld } else { shared }
+    }
+
+    fn usage(&self) -> Usage {
         // SAFETY: as in `try_allocate`.
-        unsafe { self.collector.usage(buffer) }
+        unsafe { self.collector.usage(self.buffer()) }
     }
 
     /// What happened so far.
@@ -402,6 +493,51 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
     /// What hears the collections.
     pub fn observer(&mut self) -> &mut O {
         &mut self.observer
+    }
+}
+
+impl<C: Collector, O: Observer> Heap for Mutator<C, O> {
+    fn module(&self) -> &Module {
+        &self.module
+    }
+
+    fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    fn handles_mut(&mut self) -> &mut Handles {
+        &mut self.handles
+    }
+
+    fn allocate(&mut self, header: Header) -> Result<GcRef, TrapKind> {
+        Mutator::allocate(self, header)
+    }
+
+    fn collect(&mut self) -> Cycle {
+        Mutator::collect(self)
+    }
+
+    fn enter(&mut self, func: Func, words: Vec<u64>) -> Result<Vec<u64>, CallError> {
+        Mutator::enter(self, func, words)
+    }
+
+    fn global(&self, global: Global) -> Slot {
+        slot_of(&self.globals[global.index()])
+    }
+
+    fn thrown(&self) -> Slot {
+        slot_of(&self.thrown)
+    }
+
+    fn statistics(&self) -> Statistics {
+        Mutator::statistics(self)
+    }
+
+    fn compile(
+        &mut self,
+        body: &mut dyn FnMut(&mut Module) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        Mutator::compile(self, body)
     }
 }
 

@@ -5,22 +5,35 @@ use std::cell::Cell;
 use crate::heap::{Roots, RootsVisited, Slot};
 use crate::stack::FrameRoots;
 
-/// Frames, then globals.
+/// Frames, then handles, then globals, then what was thrown and is not caught.
 pub(super) struct MutatorRoots<'a> {
     pub frames: FrameRoots<'a>,
+    pub handles: &'a [Cell<usize>],
     pub globals: &'a [Cell<usize>],
+    pub thrown: &'a Cell<usize>,
 }
 
-// SAFETY: the frames' slots are what the maps name; the globals are words of a table that only
-// compiled code writes, which waits.
+// SAFETY: the frames' slots are what the maps name; handles, globals and the thrown reference are
+// words that only the mutator and compiled code write, which wait.
 unsafe impl Roots for MutatorRoots<'_> {
     fn visit(&self, mut visit: impl FnMut(Slot)) -> RootsVisited {
         let mut visited = self.frames.visit(&mut visit);
-        for global in self.globals {
-            // SAFETY: a cell may be written to through a shared reference, and compiled code waits.
-            visit(unsafe { Slot::at(global.as_ptr().expose_provenance()) });
+        let mut visit_cell = |cell: &Cell<usize>| {
+            visit(slot_of(cell));
+            visited.slots += 1;
+        };
+        self.handles.iter().for_each(&mut visit_cell);
+        self.globals.iter().for_each(&mut visit_cell);
+        // Not a slot that counts are compared by, as long as nothing is in it.
+        if self.thrown.get() != 0 {
+            visit_cell(self.thrown);
         }
-        visited.slots += self.globals.len() as u64;
         visited
     }
+}
+
+/// A cell as a slot. Nobody else writes to it while compiled code waits.
+pub(super) fn slot_of(cell: &Cell<usize>) -> Slot {
+    // SAFETY: a cell may be written to through a shared reference, on its one thread.
+    unsafe { Slot::at(cell.as_ptr().expose_provenance()) }
 }

@@ -30,43 +30,47 @@ pub struct Activation {
     pub exit_fp: usize,
     /// Where that frame is going to continue.
     pub exit_pc: usize,
+    /// The exit trampoline's SP and FP, if it was compiled to save all registers between them: see
+    /// [`crate::jit::ModuleOptions::missed_roots`].
+    pub exit_sp: usize,
+    /// See `exit_sp`.
+    pub trampoline_fp: usize,
     /// How to leave this activation abruptly.
     pub landing: *const Landing,
 }
 
-/// Where an abrupt exit continues: the exception handler of the entry trampoline's `try_call`.
-#[derive(Debug)]
+/// A place in a waiting frame of compiled code, other than its return address, where it can go on: an
+/// exception handler.
+///
+/// The exceptional edge of a call of a function with the `tail` convention clobbers every register,
+/// so a handler expects none to be restored but FP and SP. An entry trampoline's own epilogue then
+/// gives the host its callee-saved registers back.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Landing {
     /// The handler's address.
     pub pc: usize,
-    /// The entry trampoline's FP - SP at the call.
+    /// FP - SP at the call.
     pub frame_bytes: usize,
 }
 
-impl Activation {
-    /// Abandons all frames that are newer than this activation's entry trampoline and continues at
-    /// its landing.
-    ///
-    /// The exceptional edge of a call with the `tail` convention clobbers every register, so the
-    /// landing expects none to be restored but FP and SP, and the trampoline's epilogue gives the
-    /// host its callee-saved registers back.
+impl Landing {
+    /// Abandons all frames that are newer than the one whose frame pointer is `fp`, which goes on
+    /// here, with `payload` as the handler's first parameter.
     ///
     /// # Safety
-    /// This is the newest activation, its entry trampoline is on this thread's stack, and no frame
-    /// in between has a destructor to run.
-    pub unsafe fn abandon(&self) -> ! {
-        // SAFETY: `landing` was given to the entry trampoline, which outlives its activation.
-        let landing = unsafe { &*self.landing };
-        let (fp, sp) = (self.entry_fp, self.entry_fp - landing.frame_bytes);
-        // SAFETY: SP and FP are those of the entry trampoline at its call, as the caller promises,
-        // and the landing takes two payload words, which are not used.
+    /// The frame is on this thread's stack, waits at the call that this handler belongs to, and no
+    /// newer frame has a destructor to run.
+    pub unsafe fn land(self, fp: usize, payload: usize) -> ! {
+        let sp = fp - self.frame_bytes;
+        // SAFETY: SP and FP are those of the frame at its call, as the caller promises, and the
+        // handler takes two payload words.
         #[cfg(target_arch = "x86_64")]
         unsafe {
             asm!(
                 "mov rsp, {sp}", "mov rbp, {fp}", "jmp {pc}",
-                sp = in(reg) sp, fp = in(reg) fp, pc = in(reg) landing.pc,
-                in("rax") 0, in("rdx") 0,
+                sp = in(reg) sp, fp = in(reg) fp, pc = in(reg) self.pc,
+                in("rax") payload, in("rdx") 0,
                 options(noreturn)
             )
         }
@@ -75,10 +79,24 @@ impl Activation {
         unsafe {
             asm!(
                 "mov sp, {sp}", "mov x29, {fp}", "br {pc}",
-                sp = in(reg) sp, fp = in(reg) fp, pc = in(reg) landing.pc,
-                in("x0") 0, in("x1") 0,
+                sp = in(reg) sp, fp = in(reg) fp, pc = in(reg) self.pc,
+                in("x0") payload, in("x1") 0,
                 options(noreturn)
             )
         }
+    }
+}
+
+impl Activation {
+    /// Abandons all frames that are newer than this activation's entry trampoline, which returns to
+    /// the host.
+    ///
+    /// # Safety
+    /// This is the newest activation, its entry trampoline is on this thread's stack, and no frame
+    /// in between has a destructor to run.
+    pub unsafe fn abandon(&self) -> ! {
+        // SAFETY: `landing` was given to the entry trampoline, which outlives its activation, and is
+        // its handler.
+        unsafe { (*self.landing).land(self.entry_fp, 0) }
     }
 }

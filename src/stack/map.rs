@@ -11,10 +11,12 @@ use crate::heap::WORD;
 /// What a frame looks like while it waits at one call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CallSite<'a> {
-    /// FP - SP in bytes. Known only where there are slots; 0 where there are none.
+    /// FP - SP in bytes. Known only where there are slots or a handler; 0 where there are none.
     pub span: usize,
     /// Where the slots are, in bytes from SP.
     pub offsets: &'a [u32],
+    /// Where an exception that comes out of the call is handled, as an address.
+    pub handler: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +25,13 @@ struct Entry {
     span: u32,
     first: u32,
     count: u32,
+    /// The handler's distance from the return address; [`NO_HANDLER`] if there is none.
+    handler: i32,
 }
 
-const VACANT: Entry = Entry { return_address: 0, span: 0, first: 0, count: 0 };
+const NO_HANDLER: i32 = i32::MIN;
+
+const VACANT: Entry = Entry { return_address: 0, span: 0, first: 0, count: 0, handler: NO_HANDLER };
 
 /// All call sites of all registered code: a hash table with linear probing, at most half full.
 ///
@@ -51,12 +57,17 @@ impl MapTable {
             self.grow();
         }
         let first = self.share(site.offsets);
+        let handler = site.handler.map_or(NO_HANDLER, |handler| {
+            let distance = handler.wrapping_sub(return_address) as isize;
+            i32::try_from(distance).expect("a function is below 2 GiB")
+        });
         let index = self.find(return_address);
         self.entries[index] = Entry {
             return_address,
             span: u32::try_from(site.span).expect("a frame is below 4 GiB"),
             first,
             count: site.offsets.len() as u32,
+            handler,
         };
         self.len += 1;
     }
@@ -72,7 +83,15 @@ impl MapTable {
         (entry.return_address == return_address && return_address != 0).then(|| CallSite {
             span: entry.span as usize,
             offsets: &self.offsets[entry.first as usize..][..entry.count as usize],
+            handler: (entry.handler != NO_HANDLER)
+                .then(|| return_address.wrapping_add_signed(entry.handler as isize)),
         })
+    }
+
+    /// All call sites with their return addresses, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, CallSite<'_>)> {
+        let addresses = self.entries.iter().map(|entry| entry.return_address);
+        addresses.filter_map(|address| Some((address, self.get(address)?)))
     }
 
     /// How many call sites are registered.

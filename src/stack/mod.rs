@@ -5,13 +5,17 @@
 //! as the trampolines of [`crate::jit`] do, and visit [`FrameRoots`].
 
 pub mod activation;
+pub mod fault;
 pub mod frame_roots;
 pub mod map;
 pub mod thread;
+pub mod unmapped;
 pub mod walk;
 
 pub use activation::{Activation, Landing};
+pub use fault::{Fault, Watch};
 pub use frame_roots::FrameRoots;
 pub use map::{CallSite, MapTable};
-pub use thread::with_stack;
+pub use thread::{STACK_RESERVE, with_stack};
+pub use unmapped::{Spot, unmapped_words};
 pub use walk::{Frame, frames, frames_of};

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::{BuildError, Oracle, Params, Program, Workload};
 use crate::collector::{Collector, CollectorAttrs};
+use crate::debug::DebugModes;
 use crate::heap::{GRANULE, HeapError, HeapOptions, Observer};
 use crate::jit::{self, Module, ModuleOptions, OptLevel};
 use crate::mutator::{CallError, Mutator, Statistics};
@@ -102,20 +103,24 @@ pub struct Setup {
     pub protect: bool,
     /// Check the heap after each collection: see [`Mutator::set_verify`].
     pub verify: bool,
+    /// Look for missed roots: see [`ModuleOptions::missed_roots`].
+    pub missed_roots: bool,
     /// How hard Cranelift optimises.
     pub opt_level: OptLevel,
 }
 
 impl Setup {
-    /// A run on a heap of this size, as fast as it can be.
+    /// A run on a heap of this size, as fast as the environment's debug modes let it be.
     pub fn new(heap: HeapSize) -> Self {
+        let DebugModes { stress, protect, verify, missed_roots } = DebugModes::from_env_or_none();
         Self {
             heap,
             prefault: false,
             count: false,
-            stress: 0,
-            protect: false,
-            verify: false,
+            stress,
+            protect,
+            verify,
+            missed_roots,
             opt_level: OptLevel::Speed,
         }
     }
@@ -169,6 +174,7 @@ impl Compiled {
         let mut module = Module::new(ModuleOptions {
             count_allocations: setup.count,
             opt_level: setup.opt_level,
+            missed_roots: setup.missed_roots,
             ..ModuleOptions::new(attrs)
         })?;
         let program = workload.build(&mut module, params)?;

@@ -55,7 +55,7 @@ pub struct Program {
     /// The function to call, whose one result is an I64.
     pub func: Func,
     /// What to call it with.
-    pub arguments: Vec<Val>,
+    pub arguments: Vec<Val<'static>>,
 }
 
 /// What is known of a run beforehand.
@@ -140,7 +140,7 @@ impl Params {
         self.0.iter().copied()
     }
 
-    fn int(&self, name: &str) -> Val {
+    fn int(&self, name: &str) -> Val<'static> {
         Val::I64(i64::try_from(self.get(name)).expect("parameters are far below 2^63"))
     }
 }

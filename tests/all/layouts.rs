@@ -110,3 +110,44 @@ fn what_cannot_be_says_why() {
     let error = layouts.record(record).expect_err("one word too many");
     assert_eq!(error.to_string(), "record `large` has 65544 bytes; the most is 65536");
 }
+
+#[test]
+fn fields_at_offsets_of_ones_own() {
+    let mut layouts = Layouts::default();
+    let mut record = Record::new("given");
+    let late = record.reference_at("late", 32).unwrap();
+    let byte = record.scalar_at("byte", 9, 1).unwrap();
+    let behind = record.scalar("behind", 4).unwrap();
+    let first = record.reference_at("first", 16).unwrap();
+    assert_eq!([late.offset(), first.offset()], [32, 16]);
+    assert_eq!([byte.offset(), behind.offset()], [9, 40]);
+    let id = layouts.record(record).unwrap();
+    assert_eq!(layouts.record_bytes(id), 48);
+    assert_eq!(slots(&layouts, layouts.template(id), 6), [2, 4]);
+
+    let mut record = Record::new("odd");
+    for (offset, bytes) in [(0, 8), (7, 1), (12, 8), (9, 2), (20, 16)] {
+        let error = record.scalar_at("field", offset, bytes).expect_err("not there");
+        let expected = format!("`odd.field` at {offset}: fields begin at 8");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+    assert!(matches!(record.reference_at("r", 4), Err(LayoutError::Offset { align: 8, .. })));
+    assert!(matches!(record.scalar_at("s", 8, 3), Err(LayoutError::ScalarSize { .. })));
+    let far = record.reference_at("far", u32::MAX - 7).unwrap();
+    assert_eq!(far.offset(), u32::MAX - 7);
+    let error = layouts.record(record).expect_err("far too large");
+    assert!(matches!(error, LayoutError::RecordSize { bytes: 0x1_0000_0000, .. }), "{error}");
+
+    for (first, second) in [((8, 8), (8, 8)), ((8, 16), (16, 8)), ((12, 4), (8, 8))] {
+        let mut record = Record::new("tight");
+        record.scalar_at("one", first.0, first.1).unwrap();
+        record.scalar_at("other", second.0, second.1).unwrap();
+        let error = layouts.record(record).expect_err("they overlap");
+        assert!(matches!(error, LayoutError::Overlap { .. }), "{error}");
+    }
+    let mut record = Record::new("tight");
+    record.reference_at("link", 16).unwrap();
+    record.scalar_at("half", 20, 4).unwrap();
+    let error = layouts.record(record).expect_err("half of a reference");
+    assert_eq!(error.to_string(), "`tight.link` and `tight.half` overlap");
+}

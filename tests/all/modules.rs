@@ -121,7 +121,7 @@ fn arguments_that_are_not_the_functions() {
     ] {
         let error = mutator.call(func, given).expect_err("not its arguments");
         assert!(matches!(&error, CallError::Arguments { function, .. } if function == "takes_two"));
-        assert!(error.to_string().contains(&format!("{given:?}")), "{error}");
+        assert!(error.to_string().contains("takes_two"), "{error}");
     }
     let error = mutator.call(reference, &[Val::I64(0)]).expect_err("a reference is no integer");
     assert!(matches!(error, CallError::Arguments { .. }), "{error}");

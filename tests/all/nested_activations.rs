@@ -8,10 +8,10 @@ use std::ffi::c_void;
 
 use cranelift_codegen::ir::{InstBuilder, types::I64};
 use tospace::collector::{Collector, MarkSweep, Semispace};
-use tospace::jit::{Context, Func, REF, Signature};
-use tospace::{Mutator, Val, args};
+use tospace::jit::{Context, Func, ModuleOptions, REF, Signature};
+use tospace::{CallError, HostError, Mutator, TrapKind, Val, args};
 
-use crate::support::{boxes, int, mutator};
+use crate::support::{boxes, boxes_with, int, mutator};
 
 const LEVELS: i64 = 5;
 /// Frames of compiled code in each activation.
@@ -162,4 +162,69 @@ fn no_root_is_rewritten_when_objects_stay() {
     for (number, before, after) in run::<MarkSweep>() {
         assert_eq!(before, after, "object {number} stayed");
     }
+}
+
+/// A function that calls the host in its own place leaves no frame of compiled code: its activation
+/// has nothing to walk, and those before it have what they had.
+#[test]
+fn activations_without_a_frame() {
+    let mut options = ModuleOptions::new(Semispace::ATTRS);
+    options.missed_roots = true;
+    let mut boxes = boxes_with(options);
+    let (layout, number, module) = (boxes.layout, boxes.number, &mut boxes.module);
+    let signature = || Signature::new([I64.into()], [I64.into()]);
+    let ends = module
+        .host_function("ends", signature(), |scope, given| {
+            scope.collect();
+            match given[0] {
+                Val::I64(1) => Err(HostError::new("one")),
+                Val::I64(2) => {
+                    let exception = scope.null();
+                    Err(scope.throw(exception))
+                }
+                _ => Ok(given.to_vec()),
+            }
+        })
+        .unwrap();
+    let frameless = module
+        .function("frameless", signature(), |e| {
+            let how = e.param(0);
+            e.tail_call(ends, args![how]);
+        })
+        .unwrap();
+    let reenter = module
+        .host_function("reenter", signature(), move |scope, given| {
+            let results = scope.call(frameless, given);
+            scope.collect();
+            Ok(vec![Val::I64(match results {
+                Ok(results) => results[0].as_i64().expect("an i64"),
+                Err(CallError::Trap(trap)) => {
+                    assert!(trap.backtrace.is_empty(), "{trap}");
+                    if trap.kind == TrapKind::Uncaught { -2 } else { -1 }
+                }
+                Err(error) => return Err(error.into()),
+            })])
+        })
+        .unwrap();
+    let holds = module
+        .function("holds", signature(), |e| {
+            let how = e.param(0);
+            let held = e.new_record(layout, args![how]);
+            let ended = e.call(reenter, args![how]).scalar();
+            let own = e.load(held, number, I64);
+            let tens = e.ins().imul_imm_s(own, 10);
+            let sum = e.ins().iadd(tens, ended);
+            e.ret(args![sum]);
+        })
+        .unwrap();
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    mutator.set_verify(true);
+    for (how, expected) in [(0, 0), (1, 9), (2, 18), (3, 33)] {
+        assert_eq!(int(mutator.call(holds, &[Val::I64(how)]).unwrap()), expected);
+    }
+    let statistics = mutator.statistics();
+    assert_eq!((statistics.collections, statistics.total.frames_walked), (8, 8));
+    // The host can enter it, too.
+    assert_eq!(int(mutator.call(frameless, &[Val::I64(7)]).unwrap()), 7);
+    assert_eq!(mutator.statistics().total.frames_walked, 8);
 }

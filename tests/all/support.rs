@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::types::I64;
 use tospace::collector::{Collector, CollectorAttrs};
 use tospace::heap::{Field, HeapOptions, LayoutId, Record};
-use tospace::jit::{Module, ModuleOptions};
+use tospace::jit::{Module, ModuleOptions, OptLevel};
 use tospace::{Mutator, Val, args};
 
 /// A module with one layout: a record that holds a number.
@@ -14,8 +14,16 @@ pub struct Boxes {
 }
 
 pub fn boxes(attrs: CollectorAttrs) -> Boxes {
-    let mut module = Module::new(ModuleOptions { keep_text: true, ..ModuleOptions::new(attrs) })
-        .expect("this machine is supported");
+    boxes_at(attrs, OptLevel::Speed)
+}
+
+pub fn boxes_at(attrs: CollectorAttrs, opt_level: OptLevel) -> Boxes {
+    let options = ModuleOptions { keep_text: true, opt_level, ..ModuleOptions::new(attrs) };
+    boxes_with(options)
+}
+
+pub fn boxes_with(options: ModuleOptions) -> Boxes {
+    let mut module = Module::new(options).expect("this machine is supported");
     let mut record = Record::new("box");
     let number = record.scalar("number", 8).expect("eight bytes");
     let layout = module.record(record).expect("a small record");

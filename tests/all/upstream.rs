@@ -11,25 +11,29 @@ use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, ExceptionTableData, ExceptionTableItem, ExtFuncData, ExternalName,
     FuncRef, Function, Inst, InstBuilder, InstructionData, MemFlagsData, Signature as IrSignature,
     StackSlot, StackSlotData, StackSlotKind, UserExternalName, UserStackMapEntry, Value,
-    types::I64,
+    condcodes::IntCC, types::I64,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_codegen::settings::{self, Flags};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use tospace::collector::{Collector, MarkSweep, NeverFree, Semispace};
 use tospace::heap::{Field, HeapOptions, Record, RefField};
-use tospace::jit::{Emit, Func, Module, ModuleOptions, OptLevel, REF, Signature};
-use tospace::{Mutator, Val, args};
+use tospace::jit::{Emit, Func, Module, ModuleOptions, OptLevel, Signature};
+use tospace::{Mutator, args};
 
 use crate::support::int;
+
+/// The number of a node that is thrown, and of one that is returned.
+const THROWN: i64 = 9;
+const RETURNED: i64 = 2;
 
 /// What the programs are made of: nodes, each with a number that no other has.
 #[derive(Clone, Copy)]
 struct Parts {
     number: Field,
     next: RefField,
-    /// From a number and a reference to a new node. For Cranelift both references are integers:
-    /// nothing declares them.
+    /// From a number and a reference to a new node, which is thrown if its number is 9. For Cranelift
+    /// both references are integers: nothing declares them.
     make: Func,
 }
 
@@ -37,27 +41,24 @@ fn parts(module: &mut Module) -> Parts {
     let mut node = Record::new("node");
     let (number, next) = (node.scalar("number", 8).unwrap(), node.reference("next"));
     let node = module.record(node).unwrap();
-    let signature = Signature::new([I64.into(), REF], [REF]);
-    let new_node = module.function("new node", signature, |e| {
-        let (number, next) = (e.param(0), e.ref_param(1));
-        let made = e.new_record(node, args![number, next]);
-        e.ret(args![made]);
-    });
     let signature = Signature::new([I64.into(); 2], [I64.into()]);
     let make = module.function("make", signature, |e| {
         let (number, next) = (e.param(0), e.param(1));
         let next = e.adopt_ref(next);
-        e.call(new_node.unwrap(), args![number, next]);
-        let call = last_inst(e);
-        let made = e.builder().func.dfg.first_result(call);
-        e.ret(args![made]);
+        let made = e.new_record(node, args![number, next]);
+        let throws = e.ins().icmp_imm_s(IntCC::Equal, number, THROWN);
+        e.if_then(throws, |e| e.throw(made));
+        e.ret(args![made.value()]);
     });
     Parts { number, next, make: make.unwrap() }
 }
 
+/// What emits the body of a program, which takes an integer and gives one.
+type Body = fn(&mut Emit, Parts);
+
 /// Runs the program on a heap where each allocation collects, and every collection is verified: what
 /// it answers, or the panic's message.
-fn run<C: Collector>(opt_level: OptLevel, body: fn(&mut Emit, Parts)) -> Result<i64, String> {
+fn run<C: Collector>(opt_level: OptLevel, body: Body, argument: i64) -> Result<i64, String> {
     let options = ModuleOptions { opt_level, ..ModuleOptions::new(C::ATTRS) };
     let mut module = Module::new(options).unwrap();
     let parts = parts(&mut module);
@@ -67,40 +68,41 @@ fn run<C: Collector>(opt_level: OptLevel, body: fn(&mut Emit, Parts)) -> Result<
     let mut mutator = Mutator::new(module, collector).unwrap();
     mutator.set_stress(1);
     mutator.set_verify(true);
-    let call = AssertUnwindSafe(|| int(mutator.call(program, &[Val::I64(1)]).expect("no trap")));
+    let call =
+        AssertUnwindSafe(|| int(mutator.call(program, &[argument.into()]).expect("no trap")));
     panic::catch_unwind(call).map_err(|panic| *panic.downcast::<String>().expect("a message"))
 }
 
 const LEVELS: [OptLevel; 2] = [OptLevel::None, OptLevel::Speed];
 
-fn assert_right(body: fn(&mut Emit, Parts), answer: i64) {
+fn assert_right(body: Body, argument: i64, answer: i64) {
     for level in LEVELS {
-        assert_eq!(run::<Semispace>(level, body), Ok(answer), "semispace, {level:?}");
-        assert_eq!(run::<MarkSweep>(level, body), Ok(answer), "mark-sweep, {level:?}");
-        assert_eq!(run::<NeverFree>(level, body), Ok(answer), "never-free, {level:?}");
+        assert_eq!(run::<Semispace>(level, body, argument), Ok(answer), "semispace, {level:?}");
+        assert_eq!(run::<MarkSweep>(level, body, argument), Ok(answer), "mark-sweep, {level:?}");
+        assert_eq!(run::<NeverFree>(level, body, argument), Ok(answer), "never-free, {level:?}");
     }
 }
 
 /// A reference that was in a map, but used as it was before the call: right as long as nothing moves.
-fn assert_not_reloaded(body: fn(&mut Emit, Parts), answer: i64) {
-    assert_stale(body);
+fn assert_not_reloaded(body: Body, argument: i64, answer: i64) {
+    assert_stale(body, argument);
     for level in LEVELS {
-        assert_eq!(run::<MarkSweep>(level, body), Ok(answer), "mark-sweep, {level:?}");
+        assert_eq!(run::<MarkSweep>(level, body, argument), Ok(answer), "mark-sweep, {level:?}");
     }
 }
 
 /// A reference that was in no map: its object is freed as well.
-fn assert_lost(body: fn(&mut Emit, Parts), answer: i64) {
-    assert_stale(body);
+fn assert_lost(body: Body, argument: i64, answer: i64) {
+    assert_stale(body, argument);
     for level in LEVELS {
-        assert_ne!(run::<MarkSweep>(level, body), Ok(answer), "mark-sweep, {level:?}");
-        assert_eq!(run::<NeverFree>(level, body), Ok(answer), "never-free, {level:?}");
+        assert_ne!(run::<MarkSweep>(level, body, argument), Ok(answer), "mark-sweep, {level:?}");
+        assert_eq!(run::<NeverFree>(level, body, argument), Ok(answer), "never-free, {level:?}");
     }
 }
 
-fn assert_stale(body: fn(&mut Emit, Parts)) {
+fn assert_stale(body: Body, argument: i64) {
     for level in LEVELS {
-        let message = run::<Semispace>(level, body).expect_err("a stale root");
+        let message = run::<Semispace>(level, body, argument).expect_err("a stale root");
         assert!(message.ends_with("in the heap, where no live object starts"), "{message}");
     }
 }
@@ -173,40 +175,42 @@ fn collect_with(e: &mut Emit, slot: StackSlot) {
     map(e, call, slot);
 }
 
-// Tries.
+// Calls that may be left by an exception.
 
-/// The blocks that follow a call of `make` that may be left by an exception.
 struct Try {
     call: Inst,
-    normal: Block,
-    handler: Block,
+    /// Where it goes on: after a return, after an exception. Both blocks get what was passed to them,
+    /// and the new node.
+    blocks: [Block; 2],
 }
 
-/// Calls `make` as the call that made `like` did, for node 2 before null. The block for the normal
-/// return gets the new node and `passed`, the other one `passed`.
+/// Calls `make` as the call that gave `like` did; the new node's number is the program's argument.
 fn try_make(e: &mut Emit, like: Value, passed: &[Value]) -> Try {
-    let arguments = [e.context(), e.int(I64, 2), e.int(I64, 0)];
+    let arguments = [e.context(), e.param(0), e.int(I64, 0)];
     let builder = e.builder();
-    let (normal, handler) = (builder.create_block(), builder.create_block());
-    for _ in passed {
-        builder.append_block_param(normal, I64);
-        builder.append_block_param(handler, I64);
-    }
-    builder.append_block_param(normal, I64);
     let func = callee(builder, like);
     let signature = builder.func.dfg.ext_funcs[func].signature;
-    let dfg = &mut builder.func.dfg;
-    let mut edge: Vec<BlockArg> = passed.iter().map(|&value| value.into()).collect();
-    let to_handler = dfg.block_call(handler, &edge);
-    edge.push(BlockArg::TryCallRet(0));
-    let to_normal = dfg.block_call(normal, &edge);
-    let handlers = [ExceptionTableItem::Default(to_handler)];
-    let table = ExceptionTableData::new(signature, to_normal, handlers);
-    let table = dfg.exception_tables.push(table);
+    let mut edge = |new: BlockArg| {
+        let block = builder.create_block();
+        let edge: Vec<BlockArg> = passed.iter().map(|&value| value.into()).chain([new]).collect();
+        edge.iter().for_each(|_| _ = builder.append_block_param(block, I64));
+        (block, builder.func.dfg.block_call(block, &edge))
+    };
+    let (returned, to_returned) = edge(BlockArg::TryCallRet(0));
+    let (caught, to_caught) = edge(BlockArg::TryCallExn(0));
+    let handlers = [ExceptionTableItem::Default(to_caught)];
+    let table = ExceptionTableData::new(signature, to_returned, handlers);
+    let table = builder.func.dfg.exception_tables.push(table);
     let call = builder.ins().try_call(func, &arguments, table);
-    builder.seal_block(normal);
-    builder.seal_block(handler);
-    Try { call, normal, handler }
+    let blocks = [returned, caught];
+    blocks.into_iter().for_each(|block| builder.seal_block(block));
+    Try { call, blocks }
+}
+
+/// Goes on in a block; its parameters.
+fn enter(e: &mut Emit, block: Block) -> Vec<Value> {
+    e.builder().switch_to_block(block);
+    e.builder().block_params(block).to_vec()
 }
 
 /// What the call that gave `result` calls.
@@ -225,30 +229,27 @@ fn try_call_keeps_its_map() {
         let null = e.int(I64, 0);
         let held = make(e, parts, 1, null);
         e.adopt_ref(held);
-        let Try { normal, handler, .. } = try_make(e, held, &[]);
-        e.builder().switch_to_block(handler);
-        answer(e, parts, &[held]);
-        e.builder().switch_to_block(normal);
-        let made = e.builder().block_params(normal)[0];
-        e.adopt_ref(made);
-        answer(e, parts, &[held, made]);
+        for block in try_make(e, held, &[]).blocks {
+            let made = enter(e, block)[0];
+            e.adopt_ref(made);
+            answer(e, parts, &[held, made]);
+        }
     }
     fn old(e: &mut Emit, parts: Parts) {
         let null = e.int(I64, 0);
         let held = make(e, parts, 1, null);
         let slot = new_slot(e);
         spill(e, held, slot);
-        let Try { normal, handler, .. } = try_make(e, held, &[]);
-        e.builder().switch_to_block(handler);
-        let held = reload(e, slot);
-        answer(e, parts, &[held]);
-        e.builder().switch_to_block(normal);
-        let made = e.builder().block_params(normal)[0];
-        let held = reload(e, slot);
-        answer(e, parts, &[held, made]);
+        for block in try_make(e, held, &[]).blocks {
+            let made = enter(e, block)[0];
+            let held = reload(e, slot);
+            answer(e, parts, &[held, made]);
+        }
     }
-    assert_right(new, 12);
-    assert_lost(old, 12);
+    for (argument, expected) in [(RETURNED, 12), (THROWN, 19)] {
+        assert_right(new, argument, expected);
+        assert_lost(old, argument, expected);
+    }
 }
 
 /// 14452: what a `try_call` passes to the blocks after it was loaded before it.
@@ -258,13 +259,9 @@ fn try_call_passes_what_is_reloaded_after_it() {
         let null = e.int(I64, 0);
         let held = make(e, parts, 1, null);
         e.adopt_ref(held);
-        let Try { normal, handler, .. } = try_make(e, held, &[held]);
-        for block in [handler, normal] {
-            e.builder().switch_to_block(block);
-            let passed = e.builder().block_params(block).to_vec();
-            for &value in &passed {
-                e.adopt_ref(value);
-            }
+        for block in try_make(e, held, &[held]).blocks {
+            let passed = enter(e, block);
+            passed.iter().for_each(|&value| _ = e.adopt_ref(value));
             answer(e, parts, &passed);
         }
     }
@@ -274,16 +271,17 @@ fn try_call_passes_what_is_reloaded_after_it() {
         let slot = new_slot(e);
         spill(e, held, slot);
         let too_early = reload(e, slot);
-        let Try { call, normal, handler } = try_make(e, held, &[too_early]);
+        let Try { call, blocks } = try_make(e, held, &[too_early]);
         map(e, call, slot);
-        for block in [handler, normal] {
-            e.builder().switch_to_block(block);
-            let passed = e.builder().block_params(block).to_vec();
+        for block in blocks {
+            let passed = enter(e, block);
             answer(e, parts, &passed);
         }
     }
-    assert_right(new, 12);
-    assert_not_reloaded(old, 12);
+    for (argument, expected) in [(RETURNED, 12), (THROWN, 19)] {
+        assert_right(new, argument, expected);
+        assert_not_reloaded(old, argument, expected);
+    }
 }
 
 /// How a variable that holds a reference is declared.
@@ -352,15 +350,15 @@ fn uses_through_aliases_are_reloaded() {
         collect_with(e, slot);
         answer(e, parts, &[held]);
     }
-    assert_right(|e, parts| hold_in_variable(e, parts, Declared::Variable), 1);
-    assert_not_reloaded(old, 1);
+    assert_right(|e, parts| hold_in_variable(e, parts, Declared::Variable), 1, 1);
+    assert_not_reloaded(old, 1, 1);
 }
 
 /// Not mended: whoever declares what `use_var` gives in an open block declares nothing at all.
 #[test]
 fn an_alias_that_is_declared_is_lost() {
-    assert_right(|e, parts| hold_in_variable(e, parts, Declared::UseInSealedBlock), 1);
-    assert_lost(|e, parts| hold_in_variable(e, parts, Declared::UseInOpenBlock), 1);
+    assert_right(|e, parts| hold_in_variable(e, parts, Declared::UseInSealedBlock), 1, 1);
+    assert_lost(|e, parts| hold_in_variable(e, parts, Declared::UseInOpenBlock), 1, 1);
 
     assert_eq!(entries_of_a_call(Declared::Variable), 1);
     assert_eq!(entries_of_a_call(Declared::UseInSealedBlock), 1);
@@ -424,8 +422,8 @@ fn a_variable_is_defined_twice_in_a_block() {
         e.collect();
         answer(e, parts, &[first, second]);
     }
-    assert_right(new, 12);
-    assert_lost(old, 12);
+    assert_right(new, 1, 12);
+    assert_lost(old, 1, 12);
 }
 
 /// Three nodes, from the first to the third; the first of them.
@@ -499,9 +497,9 @@ fn a_loop_shares_no_slot_with_what_it_loads() {
             e.ret(args![digits]);
         });
     }
-    assert_right(new, 112);
+    assert_right(new, 1, 112);
     for level in LEVELS {
-        assert_eq!(run::<Semispace>(level, old), Ok(123), "semispace, {level:?}");
-        assert_eq!(run::<NeverFree>(level, old), Ok(123), "never-free, {level:?}");
+        assert_eq!(run::<Semispace>(level, old, 1), Ok(123), "semispace, {level:?}");
+        assert_eq!(run::<NeverFree>(level, old, 1), Ok(123), "never-free, {level:?}");
     }
 }

@@ -7,24 +7,29 @@
 //!
 //! | file | what it emits |
 //! |---|---|
-//! | this one | parameters, variables, calls, returns |
+//! | this one | parameters, variables, returns |
+//! | `call` | calls, tail calls, exceptions |
 //! | `control` | branches and loops |
 //! | `object` | fields, elements, globals |
 //! | `allocate` | allocation, as the collector wants it |
 
 mod allocate;
+mod call;
 mod control;
 mod object;
 
 use std::collections::HashMap;
+use std::ops::Deref;
 
 use cranelift_codegen::ir::{
-    self, AliasRegionData, FuncRef, InstBuilder, MemFlagsData, Value, condcodes::IntCC,
+    self, AliasRegionData, FuncRef, InstBuilder, MemFlagsData, TrapCode, Value, condcodes::IntCC,
 };
 use cranelift_frontend::{FuncInstBuilder, FunctionBuilder, Variable};
 
-use super::module::{COLLECT, Func, Module};
+pub use self::call::Callee;
+use super::module::{Func, Module};
 use super::types::{Signature, Ty, WORD_TYPE};
+use crate::heap::WORD;
 
 /// A reference in compiled code.
 ///
@@ -32,6 +37,17 @@ use super::types::{Signature, Ty, WORD_TYPE};
 /// whatever moved the object updated it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ref(pub(super) Value);
+
+impl Ref {
+    /// The value, for instructions that [`Emit`] has not. A pointer that is computed from it must not
+    /// live across a safepoint (I2).
+    pub fn value(self) -> Value {
+        self.0
+    }
+}
+
+/// What an access through null traps with. The codes above 248 are this crate's.
+pub(crate) const NULL_REFERENCE: TrapCode = TrapCode::unwrap_user(250);
 
 /// A mutable variable that holds a scalar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +79,8 @@ impl From<Ref> for Arg {
 }
 
 impl Arg {
-    fn value(self) -> Value {
+    /// The value, whatever its type.
+    pub fn value(self) -> Value {
         match self {
             Self::Scalar(value) | Self::Ref(Ref(value)) => value,
         }
@@ -76,16 +93,19 @@ macro_rules! args {
     ($($arg:expr),* $(,)?) => { &[$($crate::jit::Arg::from($arg)),*] };
 }
 
-/// What a call gave.
+/// What a call gave: a list of [`Arg`]s.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Results(Vec<Arg>);
 
-impl Results {
-    /// All results.
-    pub fn all(&self) -> &[Arg] {
+impl Deref for Results {
+    type Target = [Arg];
+
+    fn deref(&self) -> &[Arg] {
         &self.0
     }
+}
 
+impl Results {
     /// The only result, a reference.
     ///
     /// # Panics
@@ -190,6 +210,12 @@ impl<'a> Emit<'a> {
         Ref(value)
     }
 
+    /// Makes a value a reference without declaring it: for constants and immediates, which no
+    /// collection changes. Anything else is lost at the next safepoint.
+    pub fn undeclared_ref(&mut self, value: Value) -> Ref {
+        Ref(value)
+    }
+
     /// The context, which compiled code passes to every function.
     pub fn context(&self) -> Value {
         self.context
@@ -224,8 +250,8 @@ impl<'a> Emit<'a> {
 
     /// The null reference.
     pub fn null(&mut self) -> Ref {
-        // No declaration: a collection does not change it.
-        Ref(self.builder.ins().iconst(WORD_TYPE, 0))
+        let null = self.builder.ins().iconst(WORD_TYPE, 0);
+        self.undeclared_ref(null)
     }
 
     /// Whether a reference is null.
@@ -282,20 +308,6 @@ impl<'a> Emit<'a> {
         self.builder.def_var(var.0, reference.0);
     }
 
-    /// Calls a function of the module, compiled or of the host.
-    ///
-    /// # Panics
-    /// If the arguments are not what its signature says.
-    pub fn call(&mut self, callee: Func, arguments: &[Arg]) -> Results {
-        let signature = self.module.signature(callee).clone();
-        self.check("call", self.module.name(callee), arguments, &signature.params);
-        let callee = self.callee(callee);
-        let arguments = self.with_context(arguments);
-        let call = self.builder.ins().call(callee, &arguments);
-        let values = self.builder.inst_results(call).to_vec();
-        Results(self.typed(&values, &signature.results))
-    }
-
     /// Returns from the function.
     ///
     /// # Panics
@@ -304,15 +316,6 @@ impl<'a> Emit<'a> {
         self.check("return", "this function", results, &self.signature.results);
         let values: Vec<Value> = results.iter().map(|arg| arg.value()).collect();
         self.builder.ins().return_(&values);
-    }
-
-    /// Collects garbage now.
-    pub fn collect(&mut self) {
-        self.call(COLLECT, &[]);
-    }
-
-    fn with_context(&self, arguments: &[Arg]) -> Vec<Value> {
-        std::iter::once(self.context).chain(arguments.iter().map(|arg| arg.value())).collect()
     }
 
     fn callee(&mut self, callee: Func) -> FuncRef {
@@ -344,6 +347,16 @@ impl<'a> Emit<'a> {
             Arg::Ref(_) => Ty::Ref,
             Arg::Scalar(value) => Ty::Scalar(self.builder.func.dfg.value_type(value)),
         }
+    }
+
+    /// The flags of an access through a reference, which may be null: the first 64 KiB of addresses,
+    /// where the fields of null would be, are nobody's, and the fault becomes a trap. Objects are
+    /// aligned to eight bytes: a 16-byte access must not claim more.
+    fn object_flags(&mut self, ty: ir::Type) -> MemFlagsData {
+        let region = self.flags(Region::Heap).alias_region();
+        let flags = MemFlagsData::new().with_alias_region(region);
+        let flags = flags.with_trap_code(Some(NULL_REFERENCE));
+        if ty.bytes() as usize <= WORD { flags.with_aligned() } else { flags }
     }
 
     /// The flags of an access that cannot fault. Never `readonly` nor `can_move`: a load of heap

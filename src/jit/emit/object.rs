@@ -1,14 +1,15 @@
 //! Fields, elements and globals.
 //!
 //! Addresses of elements are computed right before the access and are gone after it: no derived
-//! pointer crosses a safepoint (I2).
+//! pointer crosses a safepoint (I2). An access through null traps, and so does one to an element that
+//! the array has not.
 
-use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types::I64};
+use cranelift_codegen::ir::{self, InstBuilder, Value, condcodes::IntCC, types::I64};
 
 use super::{Emit, Ref, Region};
 use crate::heap::{ArrayLayout, Field, Header, RefField, WORD};
 use crate::jit::context::{Context, offset};
-use crate::jit::module::Global;
+use crate::jit::module::{Global, OUT_OF_BOUNDS};
 use crate::jit::types::WORD_TYPE;
 
 impl Emit<'_> {
@@ -45,26 +46,26 @@ impl Emit<'_> {
 
     /// The reference in a field.
     pub fn load_ref(&mut self, object: Ref, field: RefField) -> Ref {
-        let flags = self.flags(Region::Heap);
+        let flags = self.object_flags(WORD_TYPE);
         let value = self.builder.ins().load(WORD_TYPE, flags, object.0, field.offset() as i32);
         self.adopt_ref(value)
     }
 
     /// Stores a reference in a field.
     pub fn store_ref(&mut self, object: Ref, field: RefField, value: Ref) {
-        let flags = self.flags(Region::Heap);
+        let flags = self.object_flags(WORD_TYPE);
         self.builder.ins().store(flags, value.0, object.0, field.offset() as i32);
         self.barrier();
     }
 
     /// The number of elements of an array, as an I64.
     pub fn array_length(&mut self, array: Ref) -> Value {
-        let flags = self.flags(Region::Heap);
+        let flags = self.object_flags(I64);
         let header = self.builder.ins().load(I64, flags, array.0, 0);
         self.builder.ins().ushr_imm_u(header, i64::from(Header::length_shift()))
     }
 
-    /// The scalar at `index` (an I64, from 0, below the length: not checked).
+    /// The scalar at `index` (an I64).
     pub fn array_load(
         &mut self,
         array: Ref,
@@ -77,7 +78,7 @@ impl Emit<'_> {
         self.builder.ins().load(ty, flags, address, WORD as i32)
     }
 
-    /// Stores a scalar at `index` (an I64, from 0, below the length: not checked).
+    /// Stores a scalar at `index` (an I64).
     pub fn array_store(&mut self, array: Ref, layout: ArrayLayout, index: Value, value: Value) {
         let ty = self.builder.func.dfg.value_type(value);
         self.check_element(layout, false, ty);
@@ -85,7 +86,7 @@ impl Emit<'_> {
         self.builder.ins().store(flags, value, address, WORD as i32);
     }
 
-    /// The reference at `index` (an I64, from 0, below the length: not checked).
+    /// The reference at `index` (an I64).
     pub fn array_load_ref(&mut self, array: Ref, layout: ArrayLayout, index: Value) -> Ref {
         self.check_element(layout, true, WORD_TYPE);
         let (address, flags) = (self.element(array, layout, index), self.flags(Region::Heap));
@@ -93,7 +94,7 @@ impl Emit<'_> {
         self.adopt_ref(value)
     }
 
-    /// Stores a reference at `index` (an I64, from 0, below the length: not checked).
+    /// Stores a reference at `index` (an I64).
     pub fn array_store_ref(&mut self, array: Ref, layout: ArrayLayout, index: Value, value: Ref) {
         self.check_element(layout, true, WORD_TYPE);
         let (address, flags) = (self.element(array, layout, index), self.flags(Region::Heap));
@@ -121,6 +122,15 @@ impl Emit<'_> {
 
     /// The array's address plus the element's offset in the payload: add [`WORD`] for the header.
     fn element(&mut self, array: Ref, layout: ArrayLayout, index: Value) -> Value {
+        let length = self.array_length(array);
+        // Unsigned, so that a negative index is a large one.
+        let outside = self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, index, length);
+        let (cold, inside) = (self.block(), self.block());
+        self.builder.set_cold_block(cold);
+        self.builder.ins().brif(outside, cold, &[], inside, &[]);
+        self.enter(cold);
+        self.leave(OUT_OF_BOUNDS, &[index.into(), length.into()]);
+        self.enter(inside);
         let log2 = i64::from(layout.element_bytes.ilog2());
         let offset = self.builder.ins().ishl_imm_u(index, log2);
         self.builder.ins().iadd(array.0, offset)
@@ -133,15 +143,6 @@ impl Emit<'_> {
             self.module.layouts().name(layout.id),
             if reference { "references" } else { "scalars" }
         );
-    }
-
-    /// Objects are aligned to eight bytes: a 16-byte access must not claim more.
-    fn object_flags(&mut self, ty: ir::Type) -> MemFlagsData {
-        let flags = self.flags(Region::Heap);
-        if ty.bytes() as usize <= WORD {
-            return flags;
-        }
-        MemFlagsData::new().with_notrap().with_alias_region(flags.alias_region())
     }
 
     /// What the collector wants after a store of a reference.
