@@ -7,7 +7,6 @@ use crate::world::{Kind, RECORDS, World};
 
 const ROOTS: usize = 12;
 const STEPS: usize = if cfg!(miri) { 400 } else { 10_000 };
-const HEAP: usize = if cfg!(miri) { 64 << 10 } else { 128 << 10 };
 const LARGEST: usize = if cfg!(miri) { 5_000 } else { 20_000 };
 const SEEDS: u64 = if cfg!(miri) { 1 } else { 6 };
 
@@ -81,7 +80,9 @@ fn make_room<C: Collector>(world: &mut World<C>, random: &mut Random) {
 
 fn random_graphs<C: Collector>(protect: bool) {
     for seed in 0..SEEDS {
-        let options = HeapOptions { protect, ..HeapOptions::new(HEAP) };
+        // A block of 16 KiB for each size of cell takes more room.
+        let bytes = if C::ATTRS.moves { 64 << 10 } else { 256 << 10 };
+        let options = HeapOptions { protect, ..HeapOptions::new(bytes) };
         let (mut world, mut random) = (World::<C>::new(options, ROOTS), Random(seed));
         for _ in 0..STEPS {
             step(&mut world, &mut random);

@@ -102,11 +102,11 @@ impl Layouted {
             Kind::Scalars(log2, length) => {
                 let end = WORD + (length << log2);
                 let scalars = if cfg!(miri) && end > 128 {
-                    vec![WORD..64, end - 64..end]
+                    [WORD..64, end - 64..end]
                 } else {
-                    vec![WORD..end]
+                    [WORD..end, end..end]
                 };
-                (array(self.scalars[log2 as usize], length), Vec::new(), scalars)
+                (array(self.scalars[log2 as usize], length), Vec::new(), scalars.into())
             }
         };
         let slots = slots.into_iter().map(|offset| (offset, NULL)).collect();
@@ -277,7 +277,7 @@ impl<C: Collector> World<C> {
         let reachable = self.compare();
         let live = if C::ATTRS.frees { reachable } else { self.allocated_bytes };
         assert_eq!(cycle.live_bytes, live);
-        if self.collections % VERIFY_EVERY == 1 % VERIFY_EVERY {
+        if self.collections.is_multiple_of(VERIFY_EVERY) {
             let place = |reference| self.collector.place(reference, &self.buffer);
             // SAFETY: what the collector calls live can be read.
             assert_eq!(unsafe { verify(&self.roots, layouts, place) }, Ok(reachable));
