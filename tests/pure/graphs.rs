@@ -56,7 +56,7 @@ fn step<C: Collector>(world: &mut World<C>, random: &mut Random) {
             }
             _ => world.set_root(root, 0),
         },
-        90..96 => world.set_root(root, random.below(1000) * 2 + 1),
+        90..96 => world.set_root(root, world.immediate(other)),
         96..98 => {
             let foreign = world.foreign();
             world.set_root(root, foreign);

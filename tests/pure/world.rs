@@ -179,6 +179,11 @@ impl<C: Collector> World<C> {
         ptr::from_ref(&*self.foreign).expose_provenance()
     }
 
+    /// An immediate that is nearly what a root holds.
+    pub fn immediate(&self, root: usize) -> usize {
+        self.roots.0[root].get() | 1
+    }
+
     /// Puts null, an immediate or a foreign reference into a root.
     pub fn set_root(&mut self, index: usize, constant: usize) {
         self.write_root(index, constant, Word::Constant(constant));
