@@ -4,15 +4,14 @@
 //! collections ago it was retired. Two spaces in turn would not do: every second cycle they are
 //! where they were.
 
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
-use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
-
+use super::pages::{self, Access};
 use super::{Bounds, GRANULE, HeapError, Space};
 
 /// How much address space to reserve, at least. It costs no memory, and few pieces are ever
-/// accessible.
-const LEAST_BYTES: usize = 64 << 30;
+/// accessible. Under Miri, addresses are memory.
+const LEAST_BYTES: usize = if cfg!(miri) { 1 } else { 64 << 30 };
 /// How many pieces there are at the least: more than are ever in use at a time.
 const LEAST_PIECES: usize = 4;
 
@@ -35,12 +34,8 @@ impl Reservation {
     pub fn new(piece_bytes: usize) -> Result<Self, HeapError> {
         let stride = piece_bytes.next_multiple_of(GRANULE);
         let bytes = LEAST_BYTES.max(LEAST_PIECES * stride);
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a new mapping at an address of the system's choice disturbs nothing.
-        let base = unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), flags) };
-        let base = base.map_err(|error| HeapError::Refused { bytes, source: error.into() })?;
-        base.expose_provenance();
-        let base = NonNull::new(base.cast()).expect("the system maps nothing at address 0");
+        let base = pages::map(bytes, Access::Closed)
+            .map_err(|source| HeapError::Refused { bytes, source })?;
         Ok(Self { base, bytes, piece_bytes, stride, taken: 0 })
     }
 
@@ -58,15 +53,13 @@ impl Reservation {
         let pieces = self.bytes / self.stride;
         let offset = self.taken % pieces * self.stride;
         self.taken += 1;
+        let bytes = self.piece_bytes;
         // SAFETY: the piece lies in the reservation. Its owner has two pieces at the most before it
         // takes another, the last two that were taken; there are more than three, so this one is free.
         unsafe {
             let piece = self.base.add(offset);
-            let access = MprotectFlags::READ | MprotectFlags::WRITE;
-            let made = mm::mprotect(piece.as_ptr().cast(), self.piece_bytes, access);
-            let bytes = self.piece_bytes;
-            made.map_err(|error| HeapError::Refused { bytes, source: error.into() })?;
-            Ok(Space::reserved(piece, self.piece_bytes))
+            pages::open(piece, bytes).map_err(|source| HeapError::Refused { bytes, source })?;
+            Ok(Space::reserved(piece, bytes))
         }
     }
 
@@ -75,21 +68,16 @@ impl Reservation {
     /// # Panics
     /// If the system refuses.
     pub fn retire(&self, piece: &Space) {
-        let (base, bytes) = (ptr::with_exposed_provenance_mut(piece.start()), piece.bytes());
         // SAFETY: the addresses are those of one piece of this reservation; its owner gives it up, and
         // no object in it is used again (I4).
-        unsafe {
-            mm::madvise(base, bytes, Advice::LinuxDontNeed).expect("the pages are the piece's own");
-            mm::mprotect(base, bytes, MprotectFlags::empty())
-                .expect("the pages are the piece's own");
-        }
+        unsafe { pages::close(piece.base(), piece.bytes()) }
+            .expect("the pages are the piece's own");
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // SAFETY: whoever dropped the reservation uses none of its pieces any more. A failure leaves
-        // the addresses reserved, which harms nobody.
-        let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+        // SAFETY: whoever dropped the reservation uses none of its pieces any more.
+        unsafe { pages::unmap(self.base, self.bytes) }
     }
 }

@@ -1,10 +1,9 @@
 //! A contiguous piece of memory from the operating system.
 
-use std::ptr::{self, NonNull};
+use std::io;
+use std::ptr::NonNull;
 
-use rustix::io::Errno;
-use rustix::mm::{self, Advice, MapFlags, ProtFlags};
-
+use super::pages::{self, Access};
 use super::{HeapError, WORD};
 
 /// Zeroed pages at a fixed address, given back when dropped.
@@ -22,17 +21,11 @@ impl Space {
     /// # Errors
     /// [`HeapError::Refused`] with the system's reason.
     pub fn map(bytes: usize, prefault: bool) -> Result<Self, HeapError> {
-        let refused = |error: Errno| HeapError::Refused { bytes, source: error.into() };
-        let (prot, flags) =
-            (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
-        // SAFETY: a new mapping at an address of the system's choice disturbs nothing.
-        let base =
-            unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, prot, flags) }.map_err(refused)?;
-        base.expose_provenance();
-        let base = NonNull::new(base.cast()).expect("the system maps nothing at address 0");
+        let refused = |source: io::Error| HeapError::Refused { bytes, source };
+        let base = pages::map(bytes, Access::Open).map_err(refused)?;
         let space = Self { base, bytes, reserved: false };
         if prefault {
-            space.prefault()?;
+            space.prefault().map_err(refused)?;
         }
         Ok(space)
     }
@@ -46,24 +39,19 @@ impl Space {
         Self { base, bytes, reserved: true }
     }
 
-    fn prefault(&self) -> Result<(), HeapError> {
-        // SAFETY: populating this mapping's own pages does not change what they hold.
-        let populated = unsafe {
-            mm::madvise(self.base.as_ptr().cast(), self.bytes, Advice::LinuxPopulateWrite)
-        };
-        match populated {
-            // Kernels before 5.14 do not know the advice.
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(error) => {
-                return Err(HeapError::Refused { bytes: self.bytes, source: error.into() });
-            }
-        }
+    fn prefault(&self) -> io::Result<()> {
+        // SAFETY: the mapping is this space's own.
+        unsafe { pages::populate(self.base, self.bytes) }?;
         // Emulators accept the advice and ignore it: nothing shows but touching.
         for offset in (0..self.bytes).step_by(4096) {
             // SAFETY: inside the mapping, which holds zeros: it is fresh.
             unsafe { self.base.add(offset).write_volatile(0) }
         }
         Ok(())
+    }
+
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
     }
 
     /// The first address.
@@ -123,7 +111,6 @@ impl Drop for Space {
             return;
         }
         // SAFETY: the mapping is this space's own, and whoever dropped it has no reference into it.
-        // A failure to unmap leaves the pages mapped, which harms nobody.
-        let _ = unsafe { mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+        unsafe { pages::unmap(self.base, self.bytes) }
     }
 }

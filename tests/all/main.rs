@@ -24,5 +24,6 @@ mod reset;
 mod roots;
 mod support;
 mod traps;
+mod upstream;
 mod wide_values;
 mod workloads;

@@ -210,15 +210,25 @@ impl BlockTable {
         }
     }
 
+    fn cell_count(&self, index: usize) -> usize {
+        match self.blocks[index].state {
+            State::Cells => BLOCK / self.cell_bytes(index),
+            State::Large => 1,
+            State::Free | State::Continued => 0,
+        }
+    }
+
     /// The offsets, from the start of the heap, at which objects may start in a block.
     pub fn cells(&self, index: usize) -> impl Iterator<Item = usize> + use<> {
         let bytes = self.cell_bytes(index);
-        let count = match self.blocks[index].state {
-            State::Cells => BLOCK / bytes,
-            State::Large => 1,
-            State::Free | State::Continued => 0,
-        };
-        (0..count).map(move |cell| index * BLOCK + cell * bytes)
+        (0..self.cell_count(index)).map(move |cell| index * BLOCK + cell * bytes)
+    }
+
+    /// Whether an object may start at this offset from the start of the heap.
+    pub fn is_cell(&self, offset: usize) -> bool {
+        let (index, within, bytes) =
+            (offset / BLOCK, offset % BLOCK, self.cell_bytes(offset / BLOCK));
+        within.is_multiple_of(bytes) && within / bytes < self.cell_count(index)
     }
 }
 

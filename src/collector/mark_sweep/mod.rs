@@ -174,8 +174,11 @@ unsafe impl Collector for MarkSweep {
             return Place::Elsewhere;
         }
         let offset = reference.address() - self.space.start();
-        let is_cell = self.blocks.cells(offset / BLOCK).any(|cell| cell == offset);
-        if is_cell && self.bits.is_marked(offset) { Place::Live } else { Place::Stale }
+        if self.blocks.is_cell(offset) && self.bits.is_marked(offset) {
+            Place::Live
+        } else {
+            Place::Stale
+        }
     }
 
     unsafe fn reset(&mut self, buffer: &mut AllocationBuffer) {
