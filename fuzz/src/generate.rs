@@ -1,0 +1,561 @@
+//! From a sequence of choices to a program: well-typed and terminating, whatever the choices.
+//!
+//! The first option is always the simplest, and none goes on for ever: expressions have a depth,
+//! functions a number of statements.
+
+use crate::choices::Choices;
+use crate::program::{
+    Block, CALLED_BACK, Callee, Entry, Expr, Function, FunctionId, Host, Local, NODE, NODE_FIELDS,
+    Op, Program, Scalar, Shape, ShapeId, Stmt, Storage, Type,
+};
+
+/// How deep an expression is, at the most.
+const DEPTH: usize = 3;
+/// How deep blocks are nested, at the most.
+const NESTING: usize = 3;
+
+/// The program that the choices make.
+pub fn generate(choices: &mut Choices) -> Program {
+    let shapes = shapes(choices);
+    let globals = (0..choices.below(4)).map(|_| choices.below(shapes.len())).collect();
+    let mut program =
+        Program { shapes, globals, functions: Vec::new(), entries: Vec::new(), fuel: 0 };
+    signatures(choices, &mut program);
+    for function in 0..program.functions.len() {
+        let locals = &mut program.functions[function].locals;
+        for _ in 0..choices.below(8) {
+            locals.push(local_type(choices, &program.shapes));
+        }
+        let locals = locals.clone();
+        let statements = 2 + choices.below(24);
+        let mut body = Body { choices, program: &program, function, locals, statements, loops: 0 };
+        let block = body.function();
+        let locals = body.locals;
+        let function = &mut program.functions[function];
+        (function.body, function.locals) = (block, locals);
+    }
+    entries(choices, &mut program);
+    program.fuel = [20, 60, 150, 300][choices.below(4)];
+    program
+}
+
+fn shapes(choices: &mut Choices) -> Vec<Shape> {
+    let count = 1 + choices.below(7);
+    let mut shapes = vec![Shape::Record(NODE_FIELDS.to_vec())];
+    for _ in 1..count {
+        let shape = match choices.below(4) {
+            0 | 1 => {
+                // Those of more than 24 words are described by a table, not by their headers.
+                let fields = [3, 8, 31][choices.below(3)];
+                let fields = choices.below(fields);
+                Shape::Record((0..fields).map(|_| storage(choices, count)).collect())
+            }
+            2 => Shape::Array(Storage::Ref(choices.below(count))),
+            _ => Shape::Array(Storage::Scalar(choices.one_of(&Scalar::ALL))),
+        };
+        shapes.push(shape);
+    }
+    shapes
+}
+
+fn storage(choices: &mut Choices, shapes: usize) -> Storage {
+    match choices.below(2) {
+        0 => Storage::Ref(choices.below(shapes)),
+        _ => Storage::Scalar(choices.one_of(&Scalar::ALL)),
+    }
+}
+
+/// The type of a parameter or a result: not wide, which Cranelift does not pass on every target.
+fn passed_type(choices: &mut Choices, shapes: &[Shape]) -> Type {
+    match choices.below(12) {
+        0..=3 => Type::Int,
+        4..=6 => Type::Ref(NODE),
+        7..=9 => Type::Ref(choices.below(shapes.len())),
+        10 => Type::Float,
+        _ => Type::Vector,
+    }
+}
+
+fn local_type(choices: &mut Choices, shapes: &[Shape]) -> Type {
+    match choices.below(10) {
+        9 => Type::Wide,
+        _ => passed_type(choices, shapes),
+    }
+}
+
+/// Few lists of results, so that there are functions with the same, to be called in each other's
+/// place.
+fn signatures(choices: &mut Choices, program: &mut Program) {
+    let some = |choices: &mut Choices, most| -> Vec<Type> {
+        (0..choices.below(most)).map(|_| passed_type(choices, &program.shapes)).collect()
+    };
+    let results = [vec![Type::Ref(NODE)], some(choices, 3), some(choices, 7)];
+    let params = [vec![Type::Ref(NODE)], some(choices, 5), some(choices, 14)];
+    let mut functions = Vec::new();
+    for function in 0..1 + choices.below(8) {
+        let (results, own) = match function {
+            CALLED_BACK => (results[0].clone(), params[0].clone()),
+            _ => (results[choices.below(3)].clone(), params[choices.below(3)].clone()),
+        };
+        let params: Vec<Type> = std::iter::once(Type::Int).chain(own).collect();
+        functions.push(Function { locals: params.clone(), params, results, body: Vec::new() });
+    }
+    program.functions = functions;
+}
+
+fn entries(choices: &mut Choices, program: &mut Program) {
+    let functions = 0..program.functions.len();
+    let crossing: Vec<FunctionId> =
+        functions.filter(|&function| program.functions[function].crosses()).collect();
+    for _ in 0..1 + choices.below(4) {
+        let function = crossing[choices.below(crossing.len())];
+        let params = &program.functions[function].params;
+        let mut numbers: Vec<i64> = params.iter().map(|_| choices.below(100) as i64).collect();
+        numbers[0] = [2, 4, 8, 40][choices.below(4)];
+        program.entries.push(Entry { function, numbers });
+    }
+}
+
+/// The body of a function in the making.
+struct Body<'a> {
+    choices: &'a mut Choices,
+    program: &'a Program,
+    function: FunctionId,
+    locals: Vec<Type>,
+    /// How many may still be made.
+    statements: usize,
+    /// How many loops there are around what is made now.
+    loops: usize,
+}
+
+impl Body<'_> {
+    fn function(&mut self) -> Block {
+        let mut block = self.block(NESTING);
+        if !block.last().is_some_and(ends) {
+            block.push(self.give_back());
+        }
+        block
+    }
+
+    fn block(&mut self, nesting: usize) -> Block {
+        let mut block = Block::new();
+        let most = if nesting == NESTING { self.statements } else { 1 + self.choices.below(5) };
+        while block.len() < most && self.statements > 0 && !block.last().is_some_and(ends) {
+            self.statements -= 1;
+            let statement = self.statement(nesting);
+            block.push(statement);
+        }
+        block
+    }
+
+    fn statement(&mut self, nesting: usize) -> Stmt {
+        match self.choices.below(if nesting > 0 { 34 } else { 24 }) {
+            0..=4 => self.set(),
+            5..=6 => Stmt::Observe(self.observation()),
+            7..=8 => self.set_global(),
+            9..=12 => self.set_field(),
+            13..=14 => self.set_element(),
+            15..=18 => self.call(),
+            19..=20 => Stmt::Collect,
+            21 => self.set(),
+            22..=23 => self.leave(nesting),
+            24..=27 => {
+                let condition = self.condition();
+                let (yes, no) = (self.block(nesting - 1), self.block(nesting - 1));
+                Stmt::If(condition, yes, no)
+            }
+            28..=30 => self.counting_loop(nesting),
+            31 => {
+                let condition = self.condition();
+                self.loops += 1;
+                let body = self.block(nesting - 1);
+                self.loops -= 1;
+                Stmt::While(condition, body)
+            }
+            _ => self.try_call(nesting),
+        }
+    }
+
+    fn set(&mut self) -> Stmt {
+        // The depth stays what it is.
+        if self.locals.len() == 1 {
+            return Stmt::Observe(self.observation());
+        }
+        let local = 1 + self.choices.below(self.locals.len() - 1);
+        Stmt::Set(local, self.expr(self.locals[local], DEPTH))
+    }
+
+    fn set_global(&mut self) -> Stmt {
+        if self.program.globals.is_empty() {
+            return self.set();
+        }
+        let global = self.choices.below(self.program.globals.len());
+        Stmt::SetGlobal(global, self.expr(Type::Ref(self.program.globals[global]), DEPTH))
+    }
+
+    fn set_field(&mut self) -> Stmt {
+        let shape = self.choices.below(self.program.shapes.len());
+        if !self.program.is_record(shape) || self.program.fields(shape).is_empty() {
+            return self.set();
+        }
+        let fields = self.program.fields(shape);
+        let field = self.choices.below(fields.len());
+        let object = self.object(shape, 2);
+        Stmt::SetField(shape, field, object, self.expr(fields[field].ty(), 2))
+    }
+
+    fn set_element(&mut self) -> Stmt {
+        let Some(shape) = self.array_of(|_| true) else { return self.set_field() };
+        let (array, index) = self.array_and_index(shape, 2);
+        let value = self.expr(self.program.element(shape).ty(), 2);
+        Stmt::SetElement(shape, array, index, value)
+    }
+
+    fn call(&mut self) -> Stmt {
+        let (callee, arguments) = self.any_call(DEPTH);
+        let results = self.variables(self.program.signature(&callee).1.to_vec());
+        Stmt::Call(results, callee, arguments)
+    }
+
+    fn try_call(&mut self, nesting: usize) -> Stmt {
+        let (callee, arguments) = self.any_call(2);
+        let results = self.variables(self.program.signature(&callee).1.to_vec());
+        let thrown = self.variable(Type::Ref(NODE));
+        let (returned, caught) = (self.block(nesting - 1), self.block(nesting - 1));
+        Stmt::TryCall(results, callee, arguments, returned, thrown, caught)
+    }
+
+    fn counting_loop(&mut self, nesting: usize) -> Stmt {
+        let index = self.new_variable(Type::Int);
+        let count = match self.choices.below(4) {
+            0 => self.expr(Type::Int, 1),
+            _ => Expr::Const(1 + self.choices.below(7) as i64),
+        };
+        self.loops += 1;
+        let body = self.block(nesting - 1);
+        self.loops -= 1;
+        Stmt::Loop(index, count, body)
+    }
+
+    /// What ends a block. Seldom outside of inner blocks: there it ends the function.
+    fn leave(&mut self, nesting: usize) -> Stmt {
+        if nesting == NESTING && self.choices.chance(7, 8) {
+            return self.set();
+        }
+        match self.choices.below(4) {
+            0 => self.give_back(),
+            1 | 2 => Stmt::Throw(self.object(NODE, 2)),
+            _ => self.tail_call().unwrap_or_else(|| self.give_back()),
+        }
+    }
+
+    fn give_back(&mut self) -> Stmt {
+        if self.choices.chance(1, 5)
+            && let Some(call) = self.tail_call()
+        {
+            return call;
+        }
+        let results = self.program.functions[self.function].results.clone();
+        Stmt::Return(results.into_iter().map(|ty| self.expr(ty, DEPTH)).collect())
+    }
+
+    fn tail_call(&mut self) -> Option<Stmt> {
+        let results = &self.program.functions[self.function].results;
+        let same = |callee: &Callee| self.program.signature(callee).1 == *results;
+        let callees: Vec<Callee> = self.callees().into_iter().filter(same).collect();
+        if callees.is_empty() {
+            return None;
+        }
+        let (callee, arguments) = self.call_one_of(&callees, 2);
+        Some(Stmt::TailCall(callee, arguments))
+    }
+
+    /// Variables for results: old ones and, where there is none of the type, new ones.
+    fn variables(&mut self, types: Vec<Type>) -> Vec<Local> {
+        types.into_iter().map(|ty| self.variable(ty)).collect()
+    }
+
+    fn variable(&mut self, ty: Type) -> Local {
+        let fitting = self.locals_of(ty);
+        let assignable: Vec<Local> = fitting.into_iter().filter(|&local| local > 0).collect();
+        if assignable.is_empty() {
+            return self.new_variable(ty);
+        }
+        self.choices.one_of(&assignable)
+    }
+
+    fn new_variable(&mut self, ty: Type) -> Local {
+        self.locals.push(ty);
+        self.locals.len() - 1
+    }
+
+    fn locals_of(&self, ty: Type) -> Vec<Local> {
+        (0..self.locals.len()).filter(|&local| self.locals[local] == ty).collect()
+    }
+
+    fn callees(&self) -> Vec<Callee> {
+        let functions = (0..self.program.functions.len()).map(Callee::Direct);
+        functions.chain(Host::ALL.map(Callee::Host)).collect()
+    }
+
+    fn any_call(&mut self, depth: usize) -> (Callee, Vec<Expr>) {
+        let callees = self.callees();
+        self.call_one_of(&callees, depth)
+    }
+
+    /// A call, its arguments, and perhaps a choice between two functions of one signature.
+    fn call_one_of(&mut self, callees: &[Callee], depth: usize) -> (Callee, Vec<Expr>) {
+        let functions = callees.iter().filter(|callee| !matches!(callee, Callee::Host(_))).count();
+        // Functions come first.
+        let of = if functions > 0 && self.choices.below(4) < 3 { functions } else { callees.len() };
+        let mut callee = callees[self.choices.below(of)].clone();
+        let params = self.program.signature(&callee).0.to_vec();
+        if let Callee::Direct(first) = callee
+            && self.choices.chance(1, 4)
+        {
+            let all = &self.program.functions;
+            let alike: Vec<FunctionId> = (0..all.len())
+                .filter(|&other| {
+                    all[other].params == all[first].params
+                        && all[other].results == all[first].results
+                })
+                .collect();
+            let second = self.choices.one_of(&alike);
+            callee = Callee::Indirect(Box::new(self.expr(Type::Int, 1)), first, second);
+        }
+        let takes_depth = !matches!(callee, Callee::Host(host) if host != Host::CallBack);
+        let mut arguments = Vec::new();
+        for (index, ty) in params.into_iter().enumerate() {
+            arguments.push(if index == 0 && takes_depth {
+                let less = Expr::Const(1 + self.choices.below(2) as i64);
+                Expr::Binary(Op::Subtract, Box::new(Expr::Local(0)), Box::new(less))
+            } else {
+                self.expr(ty, depth.saturating_sub(1))
+            });
+        }
+        (callee, arguments)
+    }
+
+    fn expr(&mut self, ty: Type, depth: usize) -> Expr {
+        match ty {
+            Type::Int => self.int(depth),
+            Type::Ref(shape) => self.reference(shape, depth),
+            _ => self.big(ty, depth),
+        }
+    }
+
+    fn boxed(&mut self, ty: Type, depth: usize) -> Box<Expr> {
+        Box::new(self.expr(ty, depth))
+    }
+
+    fn condition(&mut self) -> Expr {
+        match self.choices.below(4) {
+            0 | 1 => {
+                let (left, right) = (self.boxed(Type::Int, 1), self.boxed(Type::Int, 1));
+                Expr::Binary(Op::Less, left, right)
+            }
+            2 => {
+                let shape = self.choices.below(self.program.shapes.len());
+                Expr::IsNull(self.boxed(Type::Ref(shape), 1))
+            }
+            _ => self.expr(Type::Int, 2),
+        }
+    }
+
+    /// An integer that tells much about an object.
+    fn observation(&mut self) -> Expr {
+        let shape = self.choices.below(self.program.shapes.len());
+        let object = Box::new(self.object(shape, 2));
+        match self.program.is_record(shape) {
+            true => Expr::Number(shape, object),
+            false => Expr::Length(object),
+        }
+    }
+
+    fn int(&mut self, depth: usize) -> Expr {
+        if depth == 0 {
+            return self.leaf_int();
+        }
+        let less = depth - 1;
+        match self.choices.below(20) {
+            0..=5 => self.leaf_int(),
+            6..=10 => {
+                use Op::{Add, Equal, Less, Multiply, Subtract, Xor};
+                let op = self.choices.one_of(&[Add, Subtract, Multiply, Xor, Less, Equal]);
+                Expr::Binary(op, self.boxed(Type::Int, less), self.boxed(Type::Int, less))
+            }
+            11 => self.division(less),
+            12 => self.observation(),
+            13..=14 => self.loaded(Type::Int, less).unwrap_or_else(|| self.leaf_int()),
+            15 => {
+                let ty = self.choices.one_of(&[Type::Float, Type::Wide, Type::Vector]);
+                Expr::ToInt(ty, self.boxed(ty, less))
+            }
+            16 => {
+                let ty = Type::Ref(self.choices.below(self.program.shapes.len()));
+                Expr::IsSame(self.boxed(ty, less), self.boxed(ty, less))
+            }
+            17 => self.select(Type::Int, less),
+            _ => self.called(Type::Int, less).unwrap_or_else(|| self.leaf_int()),
+        }
+    }
+
+    fn leaf_int(&mut self) -> Expr {
+        let locals = self.locals_of(Type::Int);
+        match self.choices.below(3) {
+            0 => Expr::Const(self.choices.below(20) as i64 - 2),
+            // The last ones are the innermost loops' indices.
+            _ => Expr::Local(locals[locals.len() - 1 - self.choices.below(locals.len())]),
+        }
+    }
+
+    fn division(&mut self, depth: usize) -> Expr {
+        let op = self.choices.one_of(&[Op::Divide, Op::Remainder]);
+        let dividend = self.boxed(Type::Int, depth);
+        let divisor = match self.choices.below(12) {
+            11 => self.expr(Type::Int, depth),
+            _ => Expr::Const(1 + self.choices.below(9) as i64),
+        };
+        Expr::Binary(op, dividend, Box::new(divisor))
+    }
+
+    fn select(&mut self, ty: Type, depth: usize) -> Expr {
+        let condition = Box::new(self.condition());
+        Expr::Select(condition, self.boxed(ty, depth), self.boxed(ty, depth))
+    }
+
+    /// A float, a wide integer, or a vector.
+    fn big(&mut self, ty: Type, depth: usize) -> Expr {
+        let less = depth.saturating_sub(1);
+        let locals = self.locals_of(ty);
+        match self.choices.below(if depth == 0 { 4 } else { 10 }) {
+            1..=3 if !locals.is_empty() => Expr::Local(self.choices.one_of(&locals)),
+            4..=5 => Expr::Sum(ty, self.boxed(ty, less), self.boxed(ty, less)),
+            6..=7 => self.loaded(ty, less).unwrap_or_else(|| self.big(ty, 0)),
+            8 => self.called(ty, less).unwrap_or_else(|| self.big(ty, 0)),
+            9 => self.select(ty, less),
+            _ => Expr::Make(ty, self.boxed(Type::Int, less), self.boxed(Type::Int, less)),
+        }
+    }
+
+    fn reference(&mut self, shape: ShapeId, depth: usize) -> Expr {
+        if depth == 0 {
+            return self.leaf_reference(shape);
+        }
+        let (ty, less) = (Type::Ref(shape), depth - 1);
+        match self.choices.below(16) {
+            0..=3 => self.leaf_reference(shape),
+            4..=7 => self.new_object(shape, less),
+            8..=10 => self.loaded(ty, less).unwrap_or_else(|| self.leaf_reference(shape)),
+            11 => self.select(ty, less),
+            12..=13 => self.called(ty, less).unwrap_or_else(|| self.new_object(shape, less)),
+            _ => self.or_new(shape, less),
+        }
+    }
+
+    fn leaf_reference(&mut self, shape: ShapeId) -> Expr {
+        let mut leaves = vec![Expr::Null(shape)];
+        leaves.extend(self.locals_of(Type::Ref(shape)).into_iter().map(Expr::Local));
+        let globals = 0..self.program.globals.len();
+        leaves.extend(globals.filter(|&at| self.program.globals[at] == shape).map(Expr::Global));
+        let index = self.choices.below(2 * leaves.len() - 1);
+        leaves.swap_remove(index.div_ceil(2))
+    }
+
+    /// An object to use: seldom null.
+    fn object(&mut self, shape: ShapeId, depth: usize) -> Expr {
+        match self.choices.below(100) {
+            99 => self.reference(shape, depth),
+            _ => self.or_new(shape, depth),
+        }
+    }
+
+    fn or_new(&mut self, shape: ShapeId, depth: usize) -> Expr {
+        let first = self.reference(shape, depth);
+        match first {
+            Expr::New(..) | Expr::NewArray(..) | Expr::Or(..) => first,
+            _ => Expr::Or(Box::new(first), Box::new(self.new_object(shape, 0))),
+        }
+    }
+
+    fn new_object(&mut self, shape: ShapeId, depth: usize) -> Expr {
+        match &self.program.shapes[shape] {
+            Shape::Record(fields) => {
+                // Large records have simple fields.
+                let depth = if fields.len() > 6 { 0 } else { depth };
+                Expr::New(shape, fields.iter().map(|field| self.expr(field.ty(), depth)).collect())
+            }
+            Shape::Array(_) => {
+                let length = match self.choices.below(8) {
+                    7 => self.expr(Type::Int, depth),
+                    _ => Expr::Const(1 + self.choices.below(15) as i64),
+                };
+                Expr::NewArray(shape, Box::new(length))
+            }
+        }
+    }
+
+    fn array_of(&mut self, fits: impl Fn(Storage) -> bool) -> Option<ShapeId> {
+        let shapes = &self.program.shapes;
+        let fitting: Vec<ShapeId> = (0..shapes.len())
+            .filter(|&shape| matches!(shapes[shape], Shape::Array(element) if fits(element)))
+            .collect();
+        (!fitting.is_empty()).then(|| self.choices.one_of(&fitting))
+    }
+
+    /// An array, and an index that is seldom out of bounds.
+    fn array_and_index(&mut self, shape: ShapeId, depth: usize) -> (Expr, Expr) {
+        let array = self.object(shape, depth);
+        let index = match self.choices.below(30) {
+            28 => self.expr(Type::Int, 1),
+            29 => Expr::Const(self.choices.below(4) as i64),
+            _ => Expr::Const(0),
+        };
+        (array, index)
+    }
+
+    /// A value of a type, out of an object that has some.
+    fn loaded(&mut self, ty: Type, depth: usize) -> Option<Expr> {
+        let program = self.program;
+        let mut places: Vec<(ShapeId, Option<usize>)> = Vec::new();
+        for (shape, what) in program.shapes.iter().enumerate() {
+            match what {
+                Shape::Record(fields) => {
+                    let fields = fields.iter().enumerate().filter(|(_, field)| field.ty() == ty);
+                    places.extend(fields.map(|(field, _)| (shape, Some(field))));
+                }
+                Shape::Array(element) if element.ty() == ty => places.push((shape, None)),
+                Shape::Array(_) => {}
+            }
+        }
+        if places.is_empty() {
+            return None;
+        }
+        let (shape, field) = self.choices.one_of(&places);
+        Some(match field {
+            Some(field) => Expr::Field(shape, field, Box::new(self.object(shape, depth))),
+            None => {
+                let (array, index) = self.array_and_index(shape, depth);
+                Expr::Element(shape, Box::new(array), Box::new(index))
+            }
+        })
+    }
+
+    /// A value of a type, out of the results of a call.
+    fn called(&mut self, ty: Type, depth: usize) -> Option<Expr> {
+        let gives = |callee: &Callee| self.program.signature(callee).1.contains(&ty);
+        let callees: Vec<Callee> = self.callees().into_iter().filter(gives).collect();
+        if callees.is_empty() {
+            return None;
+        }
+        let (callee, arguments) = self.call_one_of(&callees, depth);
+        let results = self.program.signature(&callee).1;
+        let index = results.iter().position(|result| *result == ty).expect("it gives one");
+        Some(Expr::Call(callee, arguments, index))
+    }
+}
+
+/// Whether a statement ends its block.
+fn ends(statement: &Stmt) -> bool {
+    matches!(statement, Stmt::Return(_) | Stmt::Throw(_) | Stmt::TailCall(..))
+}
