@@ -24,7 +24,8 @@ pub fn compare_heaps(
     kept: &[Handle<'_>],
 ) -> Result<usize, String> {
     scope.scope(|scope| {
-        let mut walk = Walk { program, symbols, expected, found: HashMap::new(), steps: Vec::new() };
+        let mut walk =
+            Walk { program, symbols, expected, found: HashMap::new(), steps: Vec::new() };
         for (index, value) in expected.globals.iter().enumerate() {
             let global = scope.load_global(symbols.globals[index]);
             walk.meet(scope, global, *value, Step { from: None, index })?;
@@ -87,7 +88,8 @@ impl<'s> Walk<'_, 's> {
         }
         // Records are told apart by their numbers.
         if let Layout::Array(..) = layout {
-            let mut others = self.steps.iter().filter(|(_, _, other)| scope.is_same(*other, handle));
+            let mut others =
+                self.steps.iter().filter(|(_, _, other)| scope.is_same(*other, handle));
             if let Some((_, other, _)) = others.next() {
                 return Err(self.at(step, format!("object {other}, not {object}")));
             }

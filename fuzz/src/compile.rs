@@ -6,9 +6,7 @@ mod stmt;
 use std::rc::Rc;
 
 use tospace::args;
-use tospace::cranelift_codegen::ir::{
-    InstBuilder, MemFlagsData, Value, condcodes::IntCC, types,
-};
+use tospace::cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, condcodes::IntCC, types};
 use tospace::heap::LayoutError;
 use tospace::jit::{self, Arg, Emit, Func, Global, Module, ModuleOptions, REF, RefVar, Ty, Var};
 

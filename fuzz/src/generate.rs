@@ -17,7 +17,7 @@ const NESTING: usize = 3;
 /// The program that the choices make.
 pub fn generate(choices: &mut Choices) -> Program {
     let shapes = shapes(choices);
-    let globals = (0..choices.below(4)).map(|_| choices.below(shapes.len())).collect();
+    let globals = (0..choices.below(6)).map(|_| choices.below(shapes.len())).collect();
     let mut program =
         Program { shapes, globals, functions: Vec::new(), entries: Vec::new(), fuel: 0 };
     signatures(choices, &mut program);
@@ -27,7 +27,7 @@ pub fn generate(choices: &mut Choices) -> Program {
             locals.push(local_type(choices, &program.shapes));
         }
         let locals = locals.clone();
-        let statements = 2 + choices.below(24);
+        let statements = 2 + choices.below(18);
         let mut body = Body { choices, program: &program, function, locals, statements, loops: 0 };
         let block = body.function();
         let locals = body.locals;
@@ -151,9 +151,9 @@ impl Body<'_> {
     fn statement(&mut self, nesting: usize) -> Stmt {
         match self.choices.below(if nesting > 0 { 34 } else { 24 }) {
             0..=4 => self.set(),
-            5..=6 => Stmt::Observe(self.observation()),
-            7..=8 => self.set_global(),
-            9..=12 => self.set_field(),
+            5 => Stmt::Observe(self.observation()),
+            6..=9 => self.set_global(),
+            10..=12 => self.set_field(),
             13..=14 => self.set_element(),
             15..=18 => self.call(),
             19..=20 => Stmt::Collect,
@@ -243,8 +243,8 @@ impl Body<'_> {
             return self.set();
         }
         match self.choices.below(4) {
-            0 => self.give_back(),
-            1 | 2 => Stmt::Throw(self.object(NODE, 2)),
+            0 | 1 => self.give_back(),
+            2 => Stmt::Throw(self.object(NODE, 2)),
             _ => self.tail_call().unwrap_or_else(|| self.give_back()),
         }
     }

@@ -48,9 +48,10 @@ pub fn declare(
     let declared = Host::ALL.map(|host| {
         let (params, results) = host.signature();
         let (name, nodes) = (format!("{host:?}"), nodes.clone());
-        let func = module.host_function(&name, signature(params, results), move |scope, given| {
-            nodes.run(host, scope, given)
-        })?;
+        let func =
+            module.host_function(&name, signature(params, results), move |scope, given| {
+                nodes.run(host, scope, given)
+            })?;
         Ok((host, func))
     });
     declared.into_iter().collect()
@@ -75,7 +76,7 @@ impl Nodes {
                 if number & 15 == 13 {
                     return Err(HostError::new(AS_ASKED));
                 }
-                if number & 7 == 3 {
+                if number & 15 == 3 {
                     return Err(scope.throw(node));
                 }
                 vec![Val::I64(number.wrapping_add(1))]
@@ -173,7 +174,11 @@ impl Nodes {
             | TrapKind::DivisionByZero
             | TrapKind::IntegerOverflow
             | TrapKind::Host(_) => {
-                if odd { Ok(given) } else { Err(HostError::new(CALLED_BACK_FAILED)) }
+                if odd {
+                    Ok(given)
+                } else {
+                    Err(HostError::new(CALLED_BACK_FAILED))
+                }
             }
             // Nothing that a program does.
             unexpected => Err(unexpected.into()),

@@ -425,7 +425,7 @@ impl<'a> Machine<'a> {
             Host::CallBack => self.call_back(arguments[0].int(), arguments[1])?,
             Host::Fail => match arguments[0].int() {
                 number if number & 15 == 13 => return fail(Failure::Host),
-                number if number & 7 == 3 => return Err(Unwind::Thrown(arguments[1])),
+                number if number & 15 == 3 => return Err(Unwind::Thrown(arguments[1])),
                 number => Value::Int(number.wrapping_add(1)),
             },
             Host::Churn => {

@@ -11,6 +11,7 @@ pub mod heap_layout;
 pub mod host;
 pub mod interpret;
 pub mod model;
+mod print;
 pub mod program;
 pub mod run;
 pub mod textbook;

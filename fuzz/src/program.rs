@@ -59,16 +59,8 @@ pub enum Scalar {
 
 impl Scalar {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::I64,
-        Self::I8,
-        Self::I16,
-        Self::I32,
-        Self::F32,
-        Self::F64,
-        Self::I128,
-        Self::I64X2,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::I64, Self::I8, Self::I16, Self::I32, Self::F32, Self::F64, Self::I128, Self::I64X2];
 
     /// Its size.
     pub fn bytes(self) -> u32 {
@@ -161,7 +153,7 @@ pub enum Host {
     /// or the node that it was given.
     CallBack,
     /// `(number, node) -> number`: one more, unless the number modulo 16 is 13, which is an error, or
-    /// modulo 8 is 3, which throws the node.
+    /// 3, which throws the node.
     Fail,
     /// `(number)`: allocates nodes that nobody keeps.
     Churn,

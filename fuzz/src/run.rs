@@ -113,18 +113,38 @@ pub struct Counts {
     pub copied: u64,
 }
 
+impl Counts {
+    /// All of them, in the order of their declaration.
+    pub fn to_array(self) -> [u64; 10] {
+        let Self { programs, misfits, runs, calls, allocated, .. } = self;
+        let Self { compared, collections, frames, slots, copied, .. } = self;
+        [programs, misfits, runs, calls, allocated, compared, collections, frames, slots, copied]
+    }
+
+    /// What [`Counts::to_array`] gave.
+    pub fn from_array(array: [u64; 10]) -> Self {
+        let [programs, misfits, runs, calls, allocated, ..] = array;
+        let [.., compared, collections, frames, slots, copied] = array;
+        Self {
+            programs,
+            misfits,
+            runs,
+            calls,
+            allocated,
+            compared,
+            collections,
+            frames,
+            slots,
+            copied,
+        }
+    }
+}
+
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        self.programs += other.programs;
-        self.misfits += other.misfits;
-        self.runs += other.runs;
-        self.calls += other.calls;
-        self.allocated += other.allocated;
-        self.compared += other.compared;
-        self.collections += other.collections;
-        self.frames += other.frames;
-        self.slots += other.slots;
-        self.copied += other.copied;
+        let mut sums = self.to_array();
+        sums.iter_mut().zip(other.to_array()).for_each(|(sum, more)| *sum += more);
+        *self = Self::from_array(sums);
     }
 }
 
@@ -157,7 +177,9 @@ pub fn run(
     expected: &Expected,
     configuration: Configuration,
 ) -> Result<Counts, String> {
-    use CollectorName::{MarkSweep as Sweep, NeverFree as Never, Semispace as Semi, Textbook as Book};
+    use CollectorName::{
+        MarkSweep as Sweep, NeverFree as Never, Semispace as Semi, Textbook as Book,
+    };
     let runner = match (configuration.collector, fault::active()) {
         (Semi, None) => modes::<Semispace>,
         (Semi, Some(_)) => modes::<Faulty<Semispace>>,
