@@ -92,10 +92,12 @@ pub fn shrink(
         }
         accepted
     };
+    let halves = std::iter::successors(Some(sequence.len()), |piece| Some(piece / 2));
+    // A statement takes a few choices: try all small numbers of them, and everywhere.
+    let pieces: Vec<usize> = halves.take_while(|&piece| piece > 8).chain((1..=8).rev()).collect();
     loop {
         let before = best.clone();
-        let mut piece = best.len().next_power_of_two();
-        while piece > 0 {
+        for &piece in &pieces {
             let mut start = 0;
             while start < best.len() {
                 let end = (start + piece).min(best.len());
@@ -104,10 +106,9 @@ pub fn shrink(
                 zeroed[start..end].fill(0);
                 if !accepts(&mut best, without) {
                     accepts(&mut best, zeroed);
-                    start += piece;
+                    start += piece.div_ceil(4);
                 }
             }
-            piece /= 2;
         }
         for index in 0..best.len() {
             for smaller in [best[index] / 2, best[index].saturating_sub(1)] {

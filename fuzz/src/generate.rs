@@ -14,28 +14,35 @@ const DEPTH: usize = 3;
 /// How deep blocks are nested, at the most.
 const NESTING: usize = 3;
 
+/// The most functions.
+const FUNCTIONS: usize = 8;
+/// The most variables of a function that are declared before its body.
+const LOCALS: usize = 20;
+/// The most statements of a function, inner ones included.
+const STATEMENTS: usize = 20;
+
 /// The program that the choices make.
 pub fn generate(choices: &mut Choices) -> Program {
+    let fuel = [20, 60, 150, 300][choices.below(4)];
     let shapes = shapes(choices);
-    let globals = (0..choices.below(6)).map(|_| choices.below(shapes.len())).collect();
-    let mut program =
-        Program { shapes, globals, functions: Vec::new(), entries: Vec::new(), fuel: 0 };
+    let globals = (0..choices.below(8)).map(|_| choices.below(shapes.len())).collect();
+    let (functions, entries) = (Vec::new(), Vec::new());
+    let mut program = Program { shapes, globals, functions, entries, fuel };
     signatures(choices, &mut program);
+    // Before the bodies: what is left out of one does not change the entries.
+    entry_calls(choices, &mut program);
     for function in 0..program.functions.len() {
         let locals = &mut program.functions[function].locals;
-        for _ in 0..choices.below(8) {
+        while locals.len() < LOCALS && choices.chance(4, 5) {
             locals.push(local_type(choices, &program.shapes));
         }
-        let locals = locals.clone();
-        let statements = 2 + choices.below(18);
-        let mut body = Body { choices, program: &program, function, locals, statements, loops: 0 };
+        let (locals, statements) = (locals.clone(), STATEMENTS);
+        let mut body = Body { choices, program: &program, function, locals, statements };
         let block = body.function();
         let locals = body.locals;
         let function = &mut program.functions[function];
         (function.body, function.locals) = (block, locals);
     }
-    entries(choices, &mut program);
-    program.fuel = [20, 60, 150, 300][choices.below(4)];
     program
 }
 
@@ -46,9 +53,12 @@ fn shapes(choices: &mut Choices) -> Vec<Shape> {
         let shape = match choices.below(4) {
             0 | 1 => {
                 // Those of more than 24 words are described by a table, not by their headers.
-                let fields = [3, 8, 31][choices.below(3)];
-                let fields = choices.below(fields);
-                Shape::Record((0..fields).map(|_| storage(choices, count)).collect())
+                let of = [3, 8, 40][choices.below(3)];
+                let mut fields = Vec::new();
+                while fields.len() < 30 && choices.chance(of - 1, of) {
+                    fields.push(storage(choices, count));
+                }
+                Shape::Record(fields)
             }
             2 => Shape::Array(Storage::Ref(choices.below(count))),
             _ => Shape::Array(Storage::Scalar(choices.one_of(&Scalar::ALL))),
@@ -91,19 +101,23 @@ fn signatures(choices: &mut Choices, program: &mut Program) {
     };
     let results = [vec![Type::Ref(NODE)], some(choices, 3), some(choices, 7)];
     let params = [vec![Type::Ref(NODE)], some(choices, 5), some(choices, 14)];
+    let count = 1 + choices.below(FUNCTIONS);
     let mut functions = Vec::new();
-    for function in 0..1 + choices.below(8) {
+    // Also those that there are not, so that fewer functions leave the rest as it is.
+    for function in 0..FUNCTIONS {
+        let (results, own) = (&results[choices.below(3)], &params[choices.below(3)]);
         let (results, own) = match function {
-            CALLED_BACK => (results[0].clone(), params[0].clone()),
-            _ => (results[choices.below(3)].clone(), params[choices.below(3)].clone()),
+            CALLED_BACK => (vec![Type::Ref(NODE)], vec![Type::Ref(NODE)]),
+            _ => (results.clone(), own.clone()),
         };
         let params: Vec<Type> = std::iter::once(Type::Int).chain(own).collect();
         functions.push(Function { locals: params.clone(), params, results, body: Vec::new() });
     }
+    functions.truncate(count);
     program.functions = functions;
 }
 
-fn entries(choices: &mut Choices, program: &mut Program) {
+fn entry_calls(choices: &mut Choices, program: &mut Program) {
     let functions = 0..program.functions.len();
     let crossing: Vec<FunctionId> =
         functions.filter(|&function| program.functions[function].crosses()).collect();
@@ -124,8 +138,6 @@ struct Body<'a> {
     locals: Vec<Type>,
     /// How many may still be made.
     statements: usize,
-    /// How many loops there are around what is made now.
-    loops: usize,
 }
 
 impl Body<'_> {
@@ -139,8 +151,12 @@ impl Body<'_> {
 
     fn block(&mut self, nesting: usize) -> Block {
         let mut block = Block::new();
-        let most = if nesting == NESTING { self.statements } else { 1 + self.choices.below(5) };
-        while block.len() < most && self.statements > 0 && !block.last().is_some_and(ends) {
+        // Each statement is a choice of its own: it can be left out without changing the next.
+        let of = if nesting == NESTING { 8 } else { 3 };
+        while self.statements > 0
+            && !block.last().is_some_and(ends)
+            && self.choices.chance(of - 1, of)
+        {
             self.statements -= 1;
             let statement = self.statement(nesting);
             block.push(statement);
@@ -167,9 +183,7 @@ impl Body<'_> {
             28..=30 => self.counting_loop(nesting),
             31 => {
                 let condition = self.condition();
-                self.loops += 1;
                 let body = self.block(nesting - 1);
-                self.loops -= 1;
                 Stmt::While(condition, body)
             }
             _ => self.try_call(nesting),
@@ -231,9 +245,7 @@ impl Body<'_> {
             0 => self.expr(Type::Int, 1),
             _ => Expr::Const(1 + self.choices.below(7) as i64),
         };
-        self.loops += 1;
         let body = self.block(nesting - 1);
-        self.loops -= 1;
         Stmt::Loop(index, count, body)
     }
 
@@ -403,7 +415,7 @@ impl Body<'_> {
     fn leaf_int(&mut self) -> Expr {
         let locals = self.locals_of(Type::Int);
         match self.choices.below(3) {
-            0 => Expr::Const(self.choices.below(20) as i64 - 2),
+            0 => Expr::Const([0, 1, -1, 2, 3, 13, 100, i64::MIN][self.choices.below(8)]),
             // The last ones are the innermost loops' indices.
             _ => Expr::Local(locals[locals.len() - 1 - self.choices.below(locals.len())]),
         }
@@ -411,10 +423,14 @@ impl Body<'_> {
 
     fn division(&mut self, depth: usize) -> Expr {
         let op = self.choices.one_of(&[Op::Divide, Op::Remainder]);
-        let dividend = self.boxed(Type::Int, depth);
+        let dividend = match self.choices.below(8) {
+            // Minus this does not exist.
+            7 => Box::new(Expr::Const(i64::MIN)),
+            _ => self.boxed(Type::Int, depth),
+        };
         let divisor = match self.choices.below(12) {
             11 => self.expr(Type::Int, depth),
-            _ => Expr::Const(1 + self.choices.below(9) as i64),
+            _ => Expr::Const([1, 2, 3, 7, 1000, -1, -2][self.choices.below(7)]),
         };
         Expr::Binary(op, dividend, Box::new(divisor))
     }

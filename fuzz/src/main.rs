@@ -50,7 +50,7 @@ struct Cli {
     #[arg(long)]
     replay: Option<String>,
     /// Trials to shrink a finding with.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 1500)]
     trials: usize,
     /// Be the child process with this number.
     #[arg(long, hide = true)]

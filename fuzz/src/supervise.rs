@@ -1,5 +1,7 @@
 //! The parent process: starts workers, adds up what they have run, and finds out what killed one.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -85,8 +87,13 @@ impl Drop for Worker {
 
 impl Worker {
     fn start(cli: &Cli, job: u64) -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(format!("--worker={job}"));
+        // Under the emulator that cargo runs this program with, if any.
+        let triple = format!("{}_unknown_linux_gnu", env::consts::ARCH).to_uppercase();
+        let runner = env::var(format!("CARGO_TARGET_{triple}_RUNNER")).unwrap_or_default();
+        let mut words: Vec<OsString> = runner.split_whitespace().map(OsString::from).collect();
+        words.push(env::current_exe()?.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(format!("--worker={job}"));
         let mut pass = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 command.arg(format!("--{name}={value}"));
