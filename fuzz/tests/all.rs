@@ -185,7 +185,7 @@ fn what_fails_is_shrunk_to_something_small() {
         choices.taken()
     });
     let large = random.find(|choices| choices.len() > 1000 && throws(choices));
-    let small = shrink(&large.expect("one of many"), 2000, throws);
+    let small = shrink(&large.expect("one of many"), 20_000, throws);
     assert!(throws(&small), "{small:?}");
     let program = generate(&mut Choices::given(&small));
     let statements: usize = program.functions.iter().map(|function| function.body.len()).sum();
