@@ -3,6 +3,7 @@
 mod expr;
 mod stmt;
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tospace::args;
@@ -112,6 +113,8 @@ struct Code<'a> {
     program: &'a Program,
     symbols: &'a Symbols,
     locals: Vec<Variable>,
+    /// What the statements around the present one have bound.
+    bound: RefCell<Vec<Arg>>,
 }
 
 impl<'a> Code<'a> {
@@ -122,7 +125,7 @@ impl<'a> Code<'a> {
         symbols: &'a Symbols,
         function: &'a Function,
     ) -> Self {
-        let mut code = Self { program, symbols, locals: Vec::new() };
+        let mut code = Self { program, symbols, locals: Vec::new(), bound: RefCell::default() };
         let depth = e.param(0);
         let depth_left = e.ins().icmp_imm_s(IntCC::SignedGreaterThan, depth, 0);
         let fuel_left = code.fuel_left(e);
@@ -223,7 +226,7 @@ impl<'a> Code<'a> {
 }
 
 /// A counter's address, and its value now.
-fn cell(e: &mut Emit, cell: &std::cell::Cell<i64>) -> (Value, Value) {
+fn cell(e: &mut Emit, cell: &Cell<i64>) -> (Value, Value) {
     let at = e.int(types::I64, Cells::address(cell));
     (at, e.ins().load(types::I64, MemFlagsData::trusted(), at, 0))
 }

@@ -166,6 +166,8 @@ impl Nodes {
         let odd = depth & 1 == 1;
         match kind {
             TrapKind::Uncaught => {
+                // What was thrown waits in the mutator.
+                scope.collect();
                 let thrown = scope.take_thrown();
                 if odd { Ok(thrown) } else { Err(scope.throw(thrown)) }
             }

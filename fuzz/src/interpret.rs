@@ -102,6 +102,12 @@ enum Unwind {
     Failed(Failure),
 }
 
+/// What a call has of its own.
+struct Frame {
+    locals: Vec<Value>,
+    bound: Vec<Value>,
+}
+
 type Evaluated<T> = Result<T, Unwind>;
 
 /// How a statement ends.
@@ -166,7 +172,8 @@ impl<'a> Machine<'a> {
             }
             self.fuel -= 1;
             arguments.extend(of.locals[arguments.len()..].iter().map(|&ty| Value::zero(ty)));
-            match self.block(&of.body, &mut arguments)? {
+            let mut frame = Frame { locals: arguments, bound: Vec::new() };
+            match self.block(&of.body, &mut frame)? {
                 Flow::Next => unreachable!("a function ends in a return"),
                 Flow::Return(results) => return Ok(results),
                 Flow::TailCall(Callee::Host(host), given) => return self.host(host, &given),
@@ -187,11 +194,11 @@ impl<'a> Machine<'a> {
     }
 
     /// Whom a callee stands for. Before its arguments are evaluated.
-    fn resolve(&mut self, callee: &Callee, locals: &mut [Value]) -> Evaluated<Callee> {
+    fn resolve(&mut self, callee: &Callee, frame: &mut Frame) -> Evaluated<Callee> {
         self.count(callee.kind());
         Ok(match callee {
             Callee::Indirect(which, first, second) => {
-                let which = self.int(which, locals)?;
+                let which = self.int(which, frame)?;
                 Callee::Direct(if which != 0 { *first } else { *second })
             }
             other => other.clone(),
@@ -202,23 +209,23 @@ impl<'a> Machine<'a> {
         &mut self,
         callee: &Callee,
         arguments: &[Expr],
-        locals: &mut [Value],
+        frame: &mut Frame,
     ) -> Evaluated<Vec<Value>> {
-        let callee = self.resolve(callee, locals)?;
-        let arguments = self.all(arguments, locals)?;
+        let callee = self.resolve(callee, frame)?;
+        let arguments = self.all(arguments, frame)?;
         match callee {
             Callee::Host(host) => self.host(host, &arguments),
             callee => self.invoke(self.choose(&callee), arguments),
         }
     }
 
-    fn all(&mut self, exprs: &[Expr], locals: &mut [Value]) -> Evaluated<Vec<Value>> {
-        exprs.iter().map(|expr| self.expr(expr, locals)).collect()
+    fn all(&mut self, exprs: &[Expr], frame: &mut Frame) -> Evaluated<Vec<Value>> {
+        exprs.iter().map(|expr| self.expr(expr, frame)).collect()
     }
 
-    fn block(&mut self, block: &Block, locals: &mut Vec<Value>) -> Evaluated<Flow> {
+    fn block(&mut self, block: &Block, frame: &mut Frame) -> Evaluated<Flow> {
         for statement in block {
-            match self.statement(statement, locals)? {
+            match self.statement(statement, frame)? {
                 Flow::Next => {}
                 flow => return Ok(flow),
             }
@@ -226,82 +233,91 @@ impl<'a> Machine<'a> {
         Ok(Flow::Next)
     }
 
-    fn statement(&mut self, statement: &Stmt, locals: &mut Vec<Value>) -> Evaluated<Flow> {
+    fn statement(&mut self, statement: &Stmt, frame: &mut Frame) -> Evaluated<Flow> {
         self.count(statement.kind());
         match statement {
-            Stmt::Set(local, value) => locals[*local] = self.expr(value, locals)?,
+            Stmt::Set(local, value) => frame.locals[*local] = self.expr(value, frame)?,
+            Stmt::Let(value, block) => {
+                let value = self.expr(value, frame)?;
+                return self.bind(&[value], block, frame);
+            }
             Stmt::SetGlobal(global, value) => {
-                self.expected.globals[*global] = self.expr(value, locals)?;
+                self.expected.globals[*global] = self.expr(value, frame)?;
             }
             Stmt::SetField(_, field, object, value) => {
-                let object = self.expr(object, locals)?;
-                let value = self.expr(value, locals)?;
+                let object = self.expr(object, frame)?;
+                let value = self.expr(value, frame)?;
                 let object = present(object)?;
                 self.expected.model.store(self.program, object, *field, value);
             }
             Stmt::SetElement(_, array, index, value) => {
-                let array = self.expr(array, locals)?;
-                let index = self.int(index, locals)?;
-                let value = self.expr(value, locals)?;
+                let array = self.expr(array, frame)?;
+                let index = self.int(index, frame)?;
+                let value = self.expr(value, frame)?;
                 let (array, index) = self.element(array, index)?;
                 self.expected.model.store(self.program, array, index, value);
             }
             Stmt::Observe(value) => {
-                let value = self.int(value, locals)?;
+                let value = self.int(value, frame)?;
                 self.trace = self.trace.wrapping_mul(31).wrapping_add(value);
             }
             Stmt::If(condition, yes, no) => {
-                let condition = self.int(condition, locals)?;
-                return self.block(if condition != 0 { yes } else { no }, locals);
+                let condition = self.int(condition, frame)?;
+                return self.block(if condition != 0 { yes } else { no }, frame);
             }
             Stmt::Loop(index, count, body) => {
-                let count = self.int(count, locals)? & 7;
+                let count = self.int(count, frame)? & 7;
                 for turn in 0..count {
-                    if let Some(flow) = self.turn(Some((*index, turn)), body, locals)? {
+                    if let Some(flow) = self.turn(Some((*index, turn)), body, frame)? {
                         return Ok(flow);
                     }
                 }
             }
             Stmt::While(condition, body) => {
-                while self.int(condition, locals)? != 0 && self.fuel > 0 {
-                    if let Some(flow) = self.turn(None, body, locals)? {
+                while self.int(condition, frame)? != 0 && self.fuel > 0 {
+                    if let Some(flow) = self.turn(None, body, frame)? {
                         return Ok(flow);
                     }
                 }
             }
             Stmt::Call(to, callee, arguments) => {
-                let results = self.call(callee, arguments, locals)?;
-                to.iter().zip(results).for_each(|(&local, result)| locals[local] = result);
+                let results = self.call(callee, arguments, frame)?;
+                to.iter().zip(results).for_each(|(&local, result)| frame.locals[local] = result);
             }
-            Stmt::TryCall(to, callee, arguments, returned, thrown, caught) => {
-                let callee = self.resolve(callee, locals)?;
-                let arguments = self.all(arguments, locals)?;
+            Stmt::TryCall(callee, arguments, returned, caught) => {
+                let callee = self.resolve(callee, frame)?;
+                let arguments = self.all(arguments, frame)?;
                 let outcome = match &callee {
                     Callee::Host(host) => self.host(*host, &arguments),
                     callee => self.invoke(self.choose(callee), arguments),
                 };
                 match outcome {
-                    Ok(results) => {
-                        to.iter().zip(results).for_each(|(&local, result)| locals[local] = result);
-                        return self.block(returned, locals);
-                    }
+                    Ok(results) => return self.bind(&results, returned, frame),
                     Err(Unwind::Thrown(node)) => {
                         self.count("catch");
-                        locals[*thrown] = node;
-                        return self.block(caught, locals);
+                        return self.bind(&[node], caught, frame);
                     }
                     Err(failed) => return Err(failed),
                 }
             }
             Stmt::Collect => {}
-            Stmt::Throw(node) => return Err(Unwind::Thrown(self.expr(node, locals)?)),
-            Stmt::Return(results) => return Ok(Flow::Return(self.all(results, locals)?)),
+            Stmt::Throw(node) => return Err(Unwind::Thrown(self.expr(node, frame)?)),
+            Stmt::Return(results) => return Ok(Flow::Return(self.all(results, frame)?)),
             Stmt::TailCall(callee, arguments) => {
-                let callee = self.resolve(callee, locals)?;
-                return Ok(Flow::TailCall(callee, self.all(arguments, locals)?));
+                let callee = self.resolve(callee, frame)?;
+                return Ok(Flow::TailCall(callee, self.all(arguments, frame)?));
             }
         }
         Ok(Flow::Next)
+    }
+
+    /// Runs a block with values bound.
+    fn bind(&mut self, values: &[Value], block: &Block, frame: &mut Frame) -> Evaluated<Flow> {
+        let around = frame.bound.len();
+        frame.bound.extend(values);
+        let flow = self.block(block, frame)?;
+        frame.bound.truncate(around);
+        Ok(flow)
     }
 
     /// One turn of a loop; how it ends, if not in the next turn.
@@ -309,82 +325,83 @@ impl<'a> Machine<'a> {
         &mut self,
         index: Option<(Local, i64)>,
         body: &Block,
-        locals: &mut Vec<Value>,
+        frame: &mut Frame,
     ) -> Evaluated<Option<Flow>> {
         if self.fuel <= 0 {
             return Ok(Some(Flow::Next));
         }
         self.fuel -= 1;
         if let Some((local, turn)) = index {
-            locals[local] = Value::Int(turn);
+            frame.locals[local] = Value::Int(turn);
         }
-        Ok(match self.block(body, locals)? {
+        Ok(match self.block(body, frame)? {
             Flow::Next => None,
             flow => Some(flow),
         })
     }
 
-    fn int(&mut self, expr: &Expr, locals: &mut [Value]) -> Evaluated<i64> {
-        Ok(self.expr(expr, locals)?.int())
+    fn int(&mut self, expr: &Expr, frame: &mut Frame) -> Evaluated<i64> {
+        Ok(self.expr(expr, frame)?.int())
     }
 
-    fn expr(&mut self, expr: &'_ Expr, locals: &mut [Value]) -> Evaluated<Value> {
+    fn expr(&mut self, expr: &'_ Expr, frame: &mut Frame) -> Evaluated<Value> {
         self.count(expr.kind());
         Ok(match expr {
             Expr::Const(value) => Value::Int(*value),
-            Expr::Local(local) => locals[*local],
+            Expr::Local(local) => frame.locals[*local],
+            Expr::Bound(index) => frame.bound[*index],
             Expr::Global(global) => self.expected.globals[*global],
             Expr::Binary(op, left, right) => {
-                let (left, right) = (self.int(left, locals)?, self.int(right, locals)?);
+                let (left, right) = (self.int(left, frame)?, self.int(right, frame)?);
                 Value::Int(binary(*op, left, right)?)
             }
             Expr::Make(ty, first, second) => {
-                make(*ty, self.int(first, locals)?, self.int(second, locals)?)
+                make(*ty, self.int(first, frame)?, self.int(second, frame)?)
             }
-            Expr::Sum(_, left, right) => sum(self.expr(left, locals)?, self.expr(right, locals)?),
-            Expr::ToInt(_, value) => Value::Int(to_int(self.expr(value, locals)?)),
+            Expr::Sum(_, left, right) => sum(self.expr(left, frame)?, self.expr(right, frame)?),
+            Expr::ToInt(_, value) => Value::Int(to_int(self.expr(value, frame)?)),
             Expr::Null(_) => Value::Ref(None),
             Expr::New(shape, fields) => {
-                let fields = self.all(fields, locals)?;
+                let fields = self.all(fields, frame)?;
                 self.expected.compiled_allocations += 1;
                 Value::Ref(Some(self.expected.model.record(self.program, *shape, fields)))
             }
             Expr::NewArray(shape, length) => {
-                let length = self.int(length, locals)? & (LENGTHS.end - 1);
+                let length = self.int(length, frame)? & (LENGTHS.end - 1);
                 self.expected.compiled_allocations += 1;
                 let array = self.expected.model.array(self.program, *shape, length as usize);
                 Value::Ref(Some(array))
             }
             Expr::Field(_, field, object) => {
-                let object = present(self.expr(object, locals)?)?;
+                let object = present(self.expr(object, frame)?)?;
                 self.expected.model.values(object)[*field]
             }
             Expr::Element(_, array, index) => {
-                let (array, index) = (self.expr(array, locals)?, self.int(index, locals)?);
+                let (array, index) = (self.expr(array, frame)?, self.int(index, frame)?);
                 let (array, index) = self.element(array, index)?;
                 self.expected.model.values(array)[index]
             }
-            Expr::Number(_, object) => Value::Int(present(self.expr(object, locals)?)? as i64),
+            Expr::Number(_, object) => Value::Int(present(self.expr(object, frame)?)? as i64),
             Expr::Length(array) => {
-                let array = present(self.expr(array, locals)?)?;
+                let array = present(self.expr(array, frame)?)?;
                 Value::Int(self.expected.model.values(array).len() as i64)
             }
             Expr::IsNull(value) => {
-                Value::Int(i64::from(self.expr(value, locals)?.reference().is_none()))
+                Value::Int(i64::from(self.expr(value, frame)?.reference().is_none()))
             }
             Expr::IsSame(left, right) => {
-                Value::Int(i64::from(self.expr(left, locals)? == self.expr(right, locals)?))
+                Value::Int(i64::from(self.expr(left, frame)? == self.expr(right, frame)?))
             }
             Expr::Select(condition, yes, no) => {
-                let condition = self.int(condition, locals)?;
-                let (yes, no) = (self.expr(yes, locals)?, self.expr(no, locals)?);
+                let condition = self.int(condition, frame)?;
+                let (yes, no) = (self.expr(yes, frame)?, self.expr(no, frame)?);
                 if condition != 0 { yes } else { no }
             }
-            Expr::Or(first, second) => match self.expr(first, locals)? {
-                Value::Ref(None) => self.expr(second, locals)?,
+            Expr::Or(first, second) => match self.expr(first, frame)? {
+                Value::Ref(None) => self.expr(second, frame)?,
                 value => value,
             },
-            Expr::Call(callee, arguments, index) => self.call(callee, arguments, locals)?[*index],
+            Expr::Call(callee, arguments, index) => self.call(callee, arguments, frame)?[*index],
         })
     }
 

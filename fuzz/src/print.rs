@@ -102,11 +102,15 @@ fn statement(f: &mut Formatter<'_>, statement: &Stmt, indent: usize) -> Result {
         Stmt::Call(to, callee, arguments) => {
             writeln!(f, "({}) = {callee}({})", locals(to), list(arguments, "", ", "))
         }
-        Stmt::TryCall(to, callee, arguments, returned, thrown, caught) => {
-            let arguments = list(arguments, "", ", ");
-            writeln!(f, "try ({}) = {callee}({arguments}) {{", locals(to))?;
+        Stmt::Let(value, inside) => {
+            writeln!(f, "let {value} {{")?;
+            block(f, inside, indent + 1)?;
+            writeln!(f, "{margin}}}")
+        }
+        Stmt::TryCall(callee, arguments, returned, caught) => {
+            writeln!(f, "try let {callee}({}) {{", list(arguments, "", ", "))?;
             block(f, returned, indent + 1)?;
-            writeln!(f, "{margin}}} catch v{thrown} {{")?;
+            writeln!(f, "{margin}}} catch {{")?;
             block(f, caught, indent + 1)?;
             writeln!(f, "{margin}}}")
         }
@@ -149,6 +153,7 @@ impl Display for Expr {
         match self {
             Self::Const(value) => write!(f, "{value}"),
             Self::Local(local) => write!(f, "v{local}"),
+            Self::Bound(index) => write!(f, "let{index}"),
             Self::Global(global) => write!(f, "g{global}"),
             Self::Binary(op, left, right) => write!(f, "({left} {op} {right})"),
             Self::Make(ty, first, second) => write!(f, "{ty}({first}, {second})"),

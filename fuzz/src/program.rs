@@ -203,6 +203,8 @@ pub enum Expr {
     Const(i64),
     /// A variable's value.
     Local(Local),
+    /// A value that a statement around this one has bound, by the number of bindings around that.
+    Bound(usize),
     /// A global's reference.
     Global(usize),
     /// Integers.
@@ -247,6 +249,8 @@ pub type Block = Vec<Stmt>;
 pub enum Stmt {
     /// Gives a variable another value.
     Set(Local, Expr),
+    /// Binds the value in the block. It is not a variable: nothing but stack maps keeps it alive.
+    Let(Expr, Block),
     /// Stores in a global.
     SetGlobal(usize, Expr),
     /// Stores the second expression in a field of the first; traps if that is null.
@@ -263,9 +267,8 @@ pub enum Stmt {
     While(Expr, Block),
     /// Calls, and puts the results in variables.
     Call(Vec<Local>, Callee, Vec<Expr>),
-    /// Calls; runs the first block with the results in variables, or the second with what was
-    /// thrown.
-    TryCall(Vec<Local>, Callee, Vec<Expr>, Block, Local, Block),
+    /// Calls; runs the first block with the results bound, or the second with what was thrown.
+    TryCall(Callee, Vec<Expr>, Block, Block),
     /// Collects garbage.
     Collect,
     /// Throws a node.
@@ -368,6 +371,7 @@ impl Stmt {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Set(..) => "set",
+            Self::Let(..) => "let",
             Self::SetGlobal(..) => "set global",
             Self::SetField(..) => "set field",
             Self::SetElement(..) => "set element",
@@ -391,6 +395,7 @@ impl Expr {
         match self {
             Self::Const(_) => "constant",
             Self::Local(_) => "local",
+            Self::Bound(_) => "bound",
             Self::Global(_) => "global",
             Self::Binary(..) => "binary",
             Self::Make(..) => "make",

@@ -337,6 +337,7 @@ fn enter<'s>(
         }
         (Err(found), Err(expected)) if found == *expected => {
             if found == Failure::Uncaught {
+                scope.collect();
                 kept.push((NODE, scope.take_thrown()));
             }
             if trace != outcome.trace {

@@ -92,6 +92,7 @@ fn executed() -> BTreeMap<&'static str, u64> {
 fn every_kind_of_statement_expression_callee_and_trap_is_executed() {
     let statements = [
         "set",
+        "let",
         "set global",
         "set field",
         "set element",
@@ -110,6 +111,7 @@ fn every_kind_of_statement_expression_callee_and_trap_is_executed() {
     let expressions = [
         "constant",
         "local",
+        "bound",
         "global",
         "binary",
         "make",

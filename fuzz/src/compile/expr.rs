@@ -28,6 +28,7 @@ impl Code<'_> {
         match expr {
             Expr::Const(value) => e.int(I64, *value).into(),
             Expr::Local(local) => self.get(e, *local),
+            Expr::Bound(index) => self.bound.borrow()[*index],
             Expr::Global(global) => e.load_global(self.symbols.globals[*global]).into(),
             Expr::Binary(op, left, right) => {
                 let (left, right) = (self.int(e, left), self.int(e, right));

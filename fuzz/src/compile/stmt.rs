@@ -19,6 +19,10 @@ impl Code<'_> {
                 let value = self.expr(e, value);
                 self.set(e, *local, value);
             }
+            Stmt::Let(value, block) => {
+                let value = self.expr(e, value);
+                return self.bind(e, &[value], block);
+            }
             Stmt::SetGlobal(global, value) => {
                 let value = self.reference(e, value);
                 e.store_global(self.symbols.globals[*global], value);
@@ -65,6 +69,15 @@ impl Code<'_> {
             }
         }
         false
+    }
+
+    /// Emits a block with values bound.
+    fn bind(&self, e: &mut Emit, values: &[Arg], block: &Block) -> bool {
+        let around = self.bound.borrow().len();
+        self.bound.borrow_mut().extend(values);
+        let ended = self.block(e, block);
+        self.bound.borrow_mut().truncate(around);
+        ended
     }
 
     fn assign(&self, e: &mut Emit, to: &[Local], results: &[Arg]) {
@@ -118,27 +131,21 @@ impl Code<'_> {
     }
 
     fn try_call(&self, e: &mut Emit, statement: &Stmt) -> bool {
-        let Stmt::TryCall(to, callee, arguments, returned, thrown, caught) = statement else {
+        let Stmt::TryCall(callee, arguments, returned, caught) = statement else {
             unreachable!("a try_call")
         };
         let callee = self.callee(e, callee);
         let arguments = self.all(e, arguments);
         let goes_on = Cell::new(false);
-        let arm = |e: &mut Emit, block| {
-            let ended = self.block(e, block);
+        let arm = |e: &mut Emit, values: &[Arg], block| {
+            let ended = self.bind(e, values, block);
             goes_on.set(goes_on.get() | !ended);
         };
         e.try_call(
             callee,
             &arguments,
-            |e, results| {
-                self.assign(e, to, &results);
-                arm(e, returned);
-            },
-            |e, node| {
-                self.set(e, *thrown, node.into());
-                arm(e, caught);
-            },
+            |e, results| arm(e, &results, returned),
+            |e, node| arm(e, &[node.into()], caught),
         );
         !goes_on.get()
     }
