@@ -53,8 +53,8 @@ fn shapes(choices: &mut Choices) -> Vec<Shape> {
     let count = 1 + choices.below(7);
     let mut shapes = vec![Shape::Record(NODE_FIELDS.to_vec())];
     for _ in 1..count {
-        let shape = match choices.below(4) {
-            0 | 1 => {
+        let shape = match choices.below(6) {
+            0..=2 => {
                 // Those of more than 24 words are described by a table, not by their headers.
                 let of = [3, 8, 40][choices.below(3)];
                 let mut fields = Vec::new();
@@ -63,7 +63,7 @@ fn shapes(choices: &mut Choices) -> Vec<Shape> {
                 }
                 Shape::Record(fields)
             }
-            2 => Shape::Array(Storage::Ref(choices.below(count))),
+            3 | 4 => Shape::Array(Storage::Ref(choices.below(count))),
             _ => Shape::Array(Storage::Scalar(choices.one_of(&Scalar::ALL))),
         };
         shapes.push(shape);
@@ -178,7 +178,7 @@ impl Body<'_> {
             13..=14 => self.set_element(),
             15..=18 => self.call(),
             19..=20 => Stmt::Collect,
-            21 => self.set(),
+            21 => self.set_element(),
             22..=23 => self.leave(nesting),
             24..=27 => {
                 let condition = self.condition();
@@ -227,7 +227,11 @@ impl Body<'_> {
     fn set_element(&mut self) -> Stmt {
         let Some(shape) = self.array_of(|_| true) else { return self.set_field() };
         let (array, index) = self.array_and_index(shape, 2);
-        let value = self.expr(self.program.element(shape).ty(), 2);
+        let value = match self.program.element(shape) {
+            // A new array has enough nulls.
+            Storage::Ref(element) => self.object(element, 1),
+            Storage::Scalar(scalar) => self.expr(scalar.ty(), 2),
+        };
         Stmt::SetElement(shape, array, index, value)
     }
 

@@ -366,11 +366,17 @@ impl<'a> Machine<'a> {
                 self.expected.compiled_allocations += 1;
                 Value::Ref(Some(self.expected.model.record(self.program, *shape, fields)))
             }
-            Expr::NewArray(shape, length) => {
+            Expr::NewArray(shape, length, first) => {
                 let length = self.int(length, frame)? & (LENGTHS.end - 1);
+                let first = first.as_ref().map(|first| self.expr(first, frame)).transpose()?;
                 self.expected.compiled_allocations += 1;
                 let array = self.expected.model.array(self.program, *shape, length as usize);
-                Value::Ref(Some(array))
+                let array = Value::Ref(Some(array));
+                if let Some(first) = first {
+                    let (array, index) = self.element(array, 0)?;
+                    self.expected.model.store(self.program, array, index, first);
+                }
+                array
             }
             Expr::Field(_, field, object) => {
                 let object = present(self.expr(object, frame)?)?;

@@ -161,7 +161,10 @@ impl Display for Expr {
             Self::ToInt(_, value) => write!(f, "int({value})"),
             Self::Null(_) => write!(f, "null"),
             Self::New(shape, fields) => write!(f, "{}{{{}}}", name(*shape), list(fields, "", ", ")),
-            Self::NewArray(shape, length) => write!(f, "{}[{length} & 15]", name(*shape)),
+            Self::NewArray(shape, length, None) => write!(f, "{}[{length} & 15]", name(*shape)),
+            Self::NewArray(shape, length, Some(first)) => {
+                write!(f, "{}[{length} & 15: {first}, ..]", name(*shape))
+            }
             Self::Field(_, field, object) => write!(f, "{object}.{field}"),
             Self::Element(_, array, index) => write!(f, "{array}[{index}]"),
             Self::Number(_, object) => write!(f, "{object}.number"),

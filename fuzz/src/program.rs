@@ -219,8 +219,9 @@ pub enum Expr {
     Null(ShapeId),
     /// A new record of these fields.
     New(ShapeId, Vec<Expr>),
-    /// A new array; its length is the expression modulo 16.
-    NewArray(ShapeId, Box<Expr>),
+    /// A new array; its length is the first operand modulo 16, its first element the second, if
+    /// there is one; traps if there is no such element.
+    NewArray(ShapeId, Box<Expr>, Option<Box<Expr>>),
     /// What is in a field of a record; traps if that is null.
     Field(ShapeId, usize, Box<Expr>),
     /// What is in an element of an array; traps if there is none.

@@ -51,7 +51,9 @@ impl Code<'_> {
             }
             Expr::Null(_) => e.null().into(),
             Expr::New(shape, fields) => self.new_record(e, *shape, fields).into(),
-            Expr::NewArray(shape, length) => self.new_array(e, *shape, length).into(),
+            Expr::NewArray(shape, length, first) => {
+                self.new_array(e, *shape, length, first.as_deref()).into()
+            }
             Expr::Field(shape, field, object) => {
                 let object = self.reference(e, object);
                 self.load_field(e, *shape, *field, object)
@@ -129,14 +131,20 @@ impl Code<'_> {
         e.new_record(*id, &values)
     }
 
-    fn new_array(&self, e: &mut Emit, shape: ShapeId, length: &Expr) -> Ref {
+    fn new_array(&self, e: &mut Emit, shape: ShapeId, length: &Expr, first: Option<&Expr>) -> Ref {
         let length = self.int(e, length);
         let length = e.ins().band_imm_s(length, LENGTHS.end - 1);
+        let first = first.map(|first| self.expr(e, first));
         self.take_number(e);
         let Layout::Array(layout, _) = self.symbols.layouts[shape] else {
             unreachable!("an array's shape")
         };
-        e.new_array(layout, length)
+        let array = e.new_array(layout, length);
+        if let Some(first) = first {
+            let index = e.int(I64, 0);
+            self.store_element(e, shape, (array, index), first);
+        }
+        array
     }
 
     fn load_field(&self, e: &mut Emit, shape: ShapeId, field: usize, object: Ref) -> Arg {

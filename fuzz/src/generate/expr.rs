@@ -157,12 +157,19 @@ impl Body<'_> {
                 let depth = if fields.len() > 6 { 0 } else { depth };
                 Expr::New(shape, fields.iter().map(|field| self.expr(field.ty(), depth)).collect())
             }
-            Shape::Array(_) => {
-                let length = match self.choices.below(8) {
-                    7 => self.expr(Type::Int, depth),
-                    _ => Expr::Const(1 + self.choices.below(15) as i64),
+            Shape::Array(_) if self.choices.chance(1, 8) => {
+                Expr::NewArray(shape, self.boxed(Type::Int, depth), None)
+            }
+            Shape::Array(element) => {
+                let length = Expr::Const(1 + self.choices.below(15) as i64);
+                let first = match *element {
+                    // By itself, so that it seldom is null.
+                    Storage::Ref(element) if depth > 0 || self.program.is_record(element) => {
+                        self.new_object(element, depth.saturating_sub(1))
+                    }
+                    _ => self.expr(element.ty(), depth),
                 };
-                Expr::NewArray(shape, Box::new(length))
+                Expr::NewArray(shape, Box::new(length), Some(Box::new(first)))
             }
         }
     }
@@ -188,25 +195,26 @@ impl Body<'_> {
 
     /// A value of a type, out of an object that has some.
     fn loaded(&mut self, ty: Type, depth: usize) -> Option<Expr> {
-        let program = self.program;
-        let mut places: Vec<(ShapeId, Option<usize>)> = Vec::new();
-        for (shape, what) in program.shapes.iter().enumerate() {
-            match what {
-                Shape::Record(fields) => {
-                    let fields = fields.iter().enumerate().filter(|(_, field)| field.ty() == ty);
-                    places.extend(fields.map(|(field, _)| (shape, Some(field))));
-                }
-                Shape::Array(element) if element.ty() == ty => places.push((shape, None)),
-                Shape::Array(_) => {}
-            }
-        }
-        if places.is_empty() {
+        let has = |place: &Storage| place.ty() == ty;
+        let shapes = &self.program.shapes;
+        let fitting: Vec<ShapeId> = (0..shapes.len())
+            .filter(|&shape| match &shapes[shape] {
+                Shape::Record(fields) => fields.iter().any(has),
+                Shape::Array(element) => has(element),
+            })
+            .collect();
+        if fitting.is_empty() {
             return None;
         }
-        let (shape, field) = self.choices.one_of(&places);
-        Some(match field {
-            Some(field) => Expr::Field(shape, field, Box::new(self.object(shape, depth))),
-            None => {
+        let shape = self.choices.one_of(&fitting);
+        Some(match &shapes[shape] {
+            Shape::Record(fields) => {
+                let fields: Vec<usize> =
+                    (0..fields.len()).filter(|&field| has(&fields[field])).collect();
+                let field = self.choices.one_of(&fields);
+                Expr::Field(shape, field, Box::new(self.object(shape, depth)))
+            }
+            Shape::Array(_) => {
                 let (array, index) = self.array_and_index(shape, depth);
                 Expr::Element(shape, Box::new(array), Box::new(index))
             }
