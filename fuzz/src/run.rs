@@ -48,12 +48,16 @@ pub struct Configuration {
     pub opt_level: OptLevel,
     /// [`HeapOptions::protect`].
     pub protect: bool,
+    /// [`ModuleOptions::missed_roots`]. What it finds is not looked at: it may be dead.
+    pub missed_roots: bool,
 }
 
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { collector, opt_level, protect } = self;
-        write!(f, "{collector:?}, opt_level {opt_level:?}, protect {protect}")
+        let Self { collector, opt_level, .. } = self;
+        write!(f, "{collector:?}, opt_level {opt_level:?}")?;
+        let modes = [(self.protect, ", protect"), (self.missed_roots, ", missed roots")];
+        modes.iter().filter(|(on, _)| *on).try_for_each(|(_, name)| f.write_str(name))
     }
 }
 
@@ -69,7 +73,9 @@ impl Configuration {
             (OptLevel::None, false),
         ] {
             for collector in [Semispace, MarkSweep, Textbook, NeverFree] {
-                all.push(Self { collector, opt_level, protect });
+                // One of them is enough for code that is compiled differently.
+                let missed_roots = opt_level == OptLevel::None && protect;
+                all.push(Self { collector, opt_level, protect, missed_roots });
             }
         }
         all
@@ -211,7 +217,7 @@ fn modes<C: Collector>(
     configuration: Configuration,
     counts: &mut Counts,
 ) -> Result<(), Stop> {
-    let Configuration { opt_level, protect, .. } = configuration;
+    let Configuration { opt_level, protect, missed_roots, .. } = configuration;
     let bytes = match C::ATTRS {
         CollectorAttrs { frees: false, .. } => ENDLESS_BYTES,
         CollectorAttrs { moves: false, .. } => BLOCKS_BYTES,
@@ -221,8 +227,8 @@ fn modes<C: Collector>(
         return Err(Stop::DoesNotFit);
     }
     let finding = |error: &dyn fmt::Display| Stop::Finding(error.to_string());
-    let options =
-        ModuleOptions { count_allocations: true, opt_level, ..ModuleOptions::new(C::ATTRS) };
+    let options = ModuleOptions { opt_level, missed_roots, ..ModuleOptions::new(C::ATTRS) };
+    let options = ModuleOptions { count_allocations: true, ..options };
     let compiled = compile(program, options).map_err(|error| finding(&error))?;
     let collector = C::new(HeapOptions { protect, ..HeapOptions::new(bytes) });
     let collector = collector.map_err(|error| finding(&error))?;
