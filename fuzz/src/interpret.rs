@@ -344,7 +344,7 @@ impl<'a> Machine<'a> {
         Ok(self.expr(expr, frame)?.int())
     }
 
-    fn expr(&mut self, expr: &'_ Expr, frame: &mut Frame) -> Evaluated<Value> {
+    fn expr(&mut self, expr: &Expr, frame: &mut Frame) -> Evaluated<Value> {
         self.count(expr.kind());
         Ok(match expr {
             Expr::Const(value) => Value::Int(*value),
