@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::mutator::MissedRoot;
+
 /// Why compiled code was left before it returned, and where it was.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Trap {
@@ -81,12 +83,15 @@ pub enum TrapKind {
     User(u8),
     /// Memory that compiled code may not touch. Under [`crate::heap::HeapOptions::protect`], most
     /// likely a stale reference.
-    #[error("access to {address:#x}: {}", what_is_there(.stale))]
+    #[error("access to {address:#x}: {}", what_is_there(.stale, .missed_root))]
     BadAccess {
         /// The address.
         address: usize,
         /// Whether the collector knows it as retired memory.
         stale: bool,
+        /// Where the reference was when it was missed, if that was looked for: see
+        /// [`crate::Mutator::missed_roots`].
+        missed_root: Option<Box<MissedRoot>>,
     },
     /// An exception that no handler caught. The host finds it by
     /// [`crate::Scope::take_thrown`].
@@ -103,11 +108,11 @@ pub enum TrapKind {
     },
 }
 
-fn what_is_there(stale: &bool) -> &'static str {
-    if *stale {
-        "an object was there, and has moved: a stale reference"
-    } else {
-        "no memory is there"
+fn what_is_there(stale: &bool, missed_root: &Option<Box<MissedRoot>>) -> String {
+    let missed = missed_root.as_ref().map_or(String::new(), |missed| format!(" ({missed})"));
+    match stale {
+        true => format!("an object was there, and has moved: a stale reference{missed}"),
+        false => "no memory is there".to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `fuzz`: runs random programs for as long as it is asked to.
 
 mod supervise;
+mod table;
 mod worker;
 
 use std::io;
@@ -11,7 +12,7 @@ use fuzz::choices::{Choices, seed, shrink};
 use fuzz::fault::Fault;
 use fuzz::generate::generate;
 use fuzz::interpret::interpret;
-use fuzz::run::{CollectorName, Configuration};
+use fuzz::run::{CollectorName, Configuration, Detector};
 
 use supervise::{Ended, Finding};
 
@@ -46,6 +47,13 @@ struct Cli {
     /// Run with this fault, which should be found.
     #[arg(long, value_enum)]
     fault: Option<Fault>,
+    /// Notice only what this detector does.
+    #[arg(long, value_enum)]
+    detector: Option<Detector>,
+    /// Print, for each fault and each detector, which program finds it first; --programs, 200 without
+    /// it, is how many are tried.
+    #[arg(long, conflicts_with_all = ["fault", "detector", "seconds", "replay"])]
+    table: bool,
     /// Run only the program of these choices, as a finding prints them.
     #[arg(long)]
     replay: Option<String>,
@@ -74,7 +82,15 @@ impl Cli {
             collector.is_none_or(|collector| all[*index].collector == collector)
                 && self.configuration.is_none_or(|only| only == *index)
         };
-        (0..all.len()).filter(chosen).collect()
+        let chosen = (0..all.len()).filter(chosen);
+        // A detector says itself what to protect.
+        if self.detector.is_some() { chosen.take(1).collect() } else { chosen.collect() }
+    }
+
+    /// The configuration of this number.
+    fn configuration(&self, index: usize) -> Configuration {
+        let configuration = Configuration::all()[index];
+        self.detector.map_or(configuration, |only| configuration.with_detector(only))
     }
 }
 
@@ -83,10 +99,11 @@ fn main() -> ExitCode {
     if cli.worker.is_some() {
         return worker::work(&cli);
     }
-    if cli.programs.is_none() && cli.seconds.is_none() && cli.replay.is_none() {
+    if !cli.table && cli.programs.is_none() && cli.seconds.is_none() && cli.replay.is_none() {
         cli.seconds = Some(60);
     }
-    match supervise(&cli) {
+    let result = if cli.table { table::print(&cli) } else { supervise(&cli) };
+    match result {
         Ok(exit_code) => exit_code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -105,7 +122,7 @@ fn supervise(cli: &Cli) -> io::Result<ExitCode> {
 
 /// Shrinks a finding and prints it.
 fn report(cli: &Cli, finding: &Finding) -> io::Result<()> {
-    let configuration = Configuration::all()[finding.configuration];
+    let configuration = cli.configuration(finding.configuration);
     println!("\nfinding: program {} of seed {}: {}", finding.number, cli.seed, finding.what);
     println!("under {configuration}");
     let choices = match &cli.replay {

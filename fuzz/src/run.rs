@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::panic::{self, AssertUnwindSafe};
 
-use tospace::collector::{Collector, CollectorAttrs, MarkSweep, NeverFree, Semispace};
+use tospace::collector::{Collector, MarkSweep, NeverFree, Semispace};
 use tospace::heap::HeapOptions;
 use tospace::jit::{ModuleOptions, OptLevel};
 use tospace::{CallError, Handle, Mutator, Scope, TrapKind, Val};
@@ -19,10 +19,8 @@ use crate::interpret::{EntryOutcome, Expected, Failure};
 use crate::program::{Entry, NODE, Program, Type};
 use crate::textbook::Textbook;
 
-/// The heap of a collector that copies: small, so that it is full now and then.
+/// The heap: small, so that it is full now and then.
 const HEAP_BYTES: usize = 256 << 10;
-/// The heap of one that has a block for each size of objects: small, too.
-const BLOCKS_BYTES: usize = 1 << 20;
 /// The heap of one that frees nothing.
 const ENDLESS_BYTES: usize = 8 << 20;
 /// The most collections under stress, about: a program that allocates more objects collects less
@@ -50,18 +48,60 @@ pub struct Configuration {
     pub protect: bool,
     /// [`ModuleOptions::missed_roots`]. What it finds is not looked at: it may be dead.
     pub missed_roots: bool,
+    /// Only what this one finds; all but the last two together, if none is named.
+    pub detector: Option<Detector>,
+}
+
+/// How a fault may be noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Detector {
+    /// Collections when the heap is full, and a wrong answer, or a crash.
+    Answer,
+    /// As above, with a collection at every allocation.
+    Stress,
+    /// As above, with every reference checked after each collection.
+    Verify,
+    /// As under stress, with retired memory inaccessible.
+    Protect,
+    /// As under protect; but only a trap that names the frame that held the stale reference.
+    MissedRoots,
+    /// [`tospace::jit::check()`], without running the program.
+    Check,
+}
+
+impl Detector {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Answer => PLAIN,
+            Self::Stress | Self::Protect | Self::MissedRoots | Self::Check => STRESS,
+            Self::Verify => VERIFY,
+        }
+    }
 }
 
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { collector, opt_level, .. } = self;
+        let Self { collector, opt_level, detector, .. } = self;
         write!(f, "{collector:?}, opt_level {opt_level:?}")?;
+        if let Some(detector) = detector {
+            write!(f, ", only {detector:?}")?;
+        }
         let modes = [(self.protect, ", protect"), (self.missed_roots, ", missed roots")];
         modes.iter().filter(|(on, _)| *on).try_for_each(|(_, name)| f.write_str(name))
     }
 }
 
 impl Configuration {
+    /// As this one, but noticing only what the detector does.
+    pub fn with_detector(self, detector: Detector) -> Self {
+        Self {
+            protect: matches!(detector, Detector::Protect | Detector::MissedRoots),
+            missed_roots: detector == Detector::MissedRoots,
+            detector: Some(detector),
+            ..self
+        }
+    }
+
     /// Every collector, optimised or not, protected or not: neighbours differ in all that they can.
     pub fn all() -> Vec<Self> {
         use CollectorName::{MarkSweep, NeverFree, Semispace, Textbook};
@@ -75,19 +115,17 @@ impl Configuration {
             for collector in [Semispace, MarkSweep, Textbook, NeverFree] {
                 // One of them is enough for code that is compiled differently.
                 let missed_roots = opt_level == OptLevel::None && protect;
-                all.push(Self { collector, opt_level, protect, missed_roots });
+                let detector = None;
+                all.push(Self { collector, opt_level, protect, missed_roots, detector });
             }
         }
         all
     }
 }
 
-/// What a compiled program goes through, one after the other, on one mutator.
-const MODES: [Mode; 3] = [
-    Mode { name: "plain", stress: false, verify: false },
-    Mode { name: "stress", stress: true, verify: false },
-    Mode { name: "stress and verify", stress: true, verify: true },
-];
+const PLAIN: Mode = Mode { name: "plain", stress: false, verify: false };
+const STRESS: Mode = Mode { name: "stress", stress: true, verify: false };
+const VERIFY: Mode = Mode { name: "stress and verify", stress: true, verify: true };
 
 #[derive(Clone, Copy)]
 struct Mode {
@@ -217,18 +255,16 @@ fn modes<C: Collector>(
     configuration: Configuration,
     counts: &mut Counts,
 ) -> Result<(), Stop> {
-    let Configuration { opt_level, protect, missed_roots, .. } = configuration;
-    let bytes = match C::ATTRS {
-        CollectorAttrs { frees: false, .. } => ENDLESS_BYTES,
-        CollectorAttrs { moves: false, .. } => BLOCKS_BYTES,
-        _ => HEAP_BYTES,
-    };
+    let Configuration { opt_level, protect, missed_roots, detector, .. } = configuration;
+    let bytes = if C::ATTRS.frees { HEAP_BYTES } else { ENDLESS_BYTES };
     if !C::ATTRS.frees && expected.model.bytes > bytes as u64 * 3 / 4 {
         return Err(Stop::DoesNotFit);
     }
     let finding = |error: &dyn fmt::Display| Stop::Finding(error.to_string());
     let options = ModuleOptions { opt_level, missed_roots, ..ModuleOptions::new(C::ATTRS) };
-    let options = ModuleOptions { count_allocations: true, ..options };
+    // With a fault, it is the programs that shall show it, unless the check is asked for.
+    let check = detector.map_or(fault::active().is_none(), |only| only == Detector::Check);
+    let options = ModuleOptions { count_allocations: true, check, ..options };
     let compiled = compile(program, options).map_err(|error| finding(&error))?;
     let collector = C::new(HeapOptions { protect, ..HeapOptions::new(bytes) });
     let collector = collector.map_err(|error| finding(&error))?;
@@ -239,13 +275,24 @@ fn modes<C: Collector>(
         // So that the collector sees the globals alone.
         mutator.collect();
     }
-    for mode in MODES {
+    if detector == Some(Detector::Check) {
+        return Ok(());
+    }
+    // What a compiled program goes through, one after the other.
+    let modes = detector.map_or(vec![PLAIN, STRESS, VERIFY], |only| vec![only.mode()]);
+    for mode in modes {
         mutator.reset();
         let every = (expected.model.count() / STRESSED_COLLECTIONS).max(1) as u64;
         mutator.set_stress(if mode.stress { every } else { 0 });
         mutator.set_verify(mode.verify);
         let run = |scope: &mut Scope<'_>| run_once(scope, program, expected, &compiled.symbols);
-        match mutator.scope(run) {
+        let ended = mutator.scope(run);
+        if let (Some(Detector::MissedRoots), Err(Stop::Finding(text))) = (detector, &ended)
+            && !text.contains("is in no stack map")
+        {
+            return Ok(());
+        }
+        match ended {
             Ok(compared) => counts.compared += compared as u64,
             Err(Stop::Finding(text)) => {
                 return Err(Stop::Finding(format!("{}: {text}", mode.name)));

@@ -112,6 +112,7 @@ impl Worker {
         pass("configuration", cli.configuration.and_then(|index| number(index as u64)));
         pass("replay", cli.replay.clone());
         pass("fault", name(cli.fault.and_then(|fault| fault.to_possible_value())));
+        pass("detector", name(cli.detector.and_then(|only| only.to_possible_value())));
         pass("collector", name(cli.collector.and_then(|one| one.to_possible_value())));
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(child.stdout.take().expect("it is piped"));

@@ -11,7 +11,7 @@ use fuzz::fault;
 use fuzz::generate::generate;
 use fuzz::interpret::interpret;
 use fuzz::program::Program;
-use fuzz::run::{Configuration, Counts, run};
+use fuzz::run::{Counts, run};
 
 use super::Cli;
 
@@ -68,7 +68,7 @@ pub fn work(cli: &Cli) -> ExitCode {
     let chosen = cli.configurations();
     if let Some(choices) = &cli.replay {
         let program = generate(&mut Choices::given(&parse(choices)));
-        return run_under(&program, 0, &chosen);
+        return run_under(cli, &program, 0, &chosen);
     }
     let end = cli.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut number = cli.worker.expect("the caller looked");
@@ -79,7 +79,7 @@ pub fn work(cli: &Cli) -> ExitCode {
         let taken = cli.configurations.min(chosen.len());
         let start = number as usize * taken % chosen.len();
         let under: Vec<usize> = chosen.iter().cycle().skip(start).take(taken).copied().collect();
-        if run_under(&program, cli.first + number, &under) != ExitCode::SUCCESS {
+        if run_under(cli, &program, cli.first + number, &under) != ExitCode::SUCCESS {
             return ExitCode::FAILURE;
         }
         number += cli.jobs;
@@ -87,12 +87,12 @@ pub fn work(cli: &Cli) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run_under(program: &Program, number: u64, configurations: &[usize]) -> ExitCode {
+fn run_under(cli: &Cli, program: &Program, number: u64, configurations: &[usize]) -> ExitCode {
     let expected = interpret(program);
     let mut programs = 1;
     for &configuration in configurations {
         Line::At(number, configuration).print();
-        match run(program, &expected, Configuration::all()[configuration]) {
+        match run(program, &expected, cli.configuration(configuration)) {
             Ok(counts) => {
                 Line::Done(Counts { programs: std::mem::take(&mut programs), ..counts }).print();
             }

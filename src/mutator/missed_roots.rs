@@ -4,7 +4,10 @@
 //! It cannot know what is still used: a word may be left from an earlier use of its place. What is left
 //! in a slot that other maps of the function name is not reported: a declared reference was there.
 //! All else is reported and stops nothing. The likelier bugs come first: a reference that no map of
-//! any frame names, and that is there each time, is hardly a leftover.
+//! any frame names, and that is there each time.
+//!
+//! Under [`crate::heap::HeapOptions::protect`], where no address is used twice, a guess becomes a
+//! proof: when the stale reference is used, the trap says where it was when it was missed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -52,7 +55,7 @@ impl fmt::Display for MissedRoot {
         }
         match self.is_mapped_elsewhere {
             false => write!(f, "is in no stack map")?,
-            true => write!(f, "is in a stack map elsewhere: perhaps a copy that is not used")?,
+            true => write!(f, "is in no stack map there, but the same one is in one elsewhere")?,
         }
         write!(f, " ({} of {} times)", self.seen, self.frames)
     }
@@ -64,13 +67,38 @@ pub(super) struct MissedRoots {
     found: BTreeMap<(usize, Spot), MissedRoot>,
     /// How many frames were looked at, by their return addresses; with `true`, for registers.
     frames: HashMap<(usize, bool), u64>,
+    /// The objects that were referred to, by the addresses that they then had: their sizes, and what
+    /// referred to them. The oldest are forgotten.
+    objects: BTreeMap<usize, (usize, (usize, Spot))>,
     /// The slots that some map of a function names: the function's address, and FP - the slot's.
     declared: HashSet<(usize, usize)>,
     /// How many call sites `declared` was made from.
     call_sites: usize,
 }
 
+/// How many objects are remembered.
+const MOST_OBJECTS: usize = 1 << 20;
+
 impl MissedRoots {
+    /// What referred to the object that had this address in it, when it was missed last.
+    pub fn of(&self, address: usize) -> Option<MissedRoot> {
+        let (start, (bytes, at)) = self.objects.range(..=address).next_back()?;
+        (address < start + bytes).then(|| self.counted(at, &self.found[at]))
+    }
+
+    fn remember(&mut self, object: usize, bytes: usize, at: (usize, Spot)) {
+        self.objects.insert(object, (bytes, at));
+        if self.objects.len() > MOST_OBJECTS {
+            // New objects have higher addresses, as long as addresses are not used twice.
+            self.objects.pop_first();
+        }
+    }
+
+    fn counted(&self, &(pc, spot): &(usize, Spot), missed: &MissedRoot) -> MissedRoot {
+        let frames = self.frames[&(pc, matches!(spot, Spot::Register { .. }))];
+        MissedRoot { frames, ..missed.clone() }
+    }
+
     fn update(&mut self, module: &Module) {
         if self.call_sites == module.maps().len() {
             return;
@@ -86,11 +114,8 @@ impl MissedRoots {
 
     /// The likelier bugs first, then in the order of the code.
     pub fn list(&self) -> Vec<MissedRoot> {
-        let counted = |(&(pc, spot), missed): (&(usize, Spot), &MissedRoot)| {
-            let frames = self.frames[&(pc, matches!(spot, Spot::Register { .. }))];
-            MissedRoot { frames, ..missed.clone() }
-        };
-        let mut list: Vec<_> = self.found.iter().map(counted).collect();
+        let found = self.found.iter();
+        let mut list: Vec<_> = found.map(|(at, missed)| self.counted(at, missed)).collect();
         let rare =
             |missed: &MissedRoot| missed.frames.saturating_sub(missed.seen) * 1000 / missed.frames;
         list.sort_by_key(|missed| (missed.is_mapped_elsewhere, rare(missed)));
@@ -111,20 +136,20 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         frames.visit(|slot| _ = mapped.insert(slot.word()));
         let mut missed_roots = std::mem::take(&mut self.missed_roots);
         missed_roots.update(&self.module);
-        let MissedRoots { found, frames, declared, .. } = &mut missed_roots;
         type Words<'a> = dyn Iterator<Item = (Spot, usize)> + 'a;
         let note = |frame: Frame, is_registers: bool, words: &mut Words<'_>| {
             // An entry trampoline's, if the function that it called has called the host in its place.
             let Some((function, offset)) = self.module.locate(frame.pc) else { return };
             let start = frame.pc - offset;
-            *frames.entry((frame.pc, is_registers)).or_default() += 1;
+            *missed_roots.frames.entry((frame.pc, is_registers)).or_default() += 1;
             for (spot, word) in words {
                 let Some(header) = self.object_at(word) else { continue };
-                let is_leftover = |below_fp| declared.contains(&(start, below_fp));
+                let is_leftover = |below_fp| missed_roots.declared.contains(&(start, below_fp));
                 if matches!(spot, Spot::Frame { below_fp } if is_leftover(below_fp)) {
                     continue;
                 }
-                let missed = found.entry((frame.pc, spot)).or_insert_with(|| MissedRoot {
+                let at = (frame.pc, spot);
+                let missed = missed_roots.found.entry(at).or_insert_with(|| MissedRoot {
                     location: Location { function: function.clone(), offset },
                     spot,
                     layout: self.module.layouts().name(header.layout()).into(),
@@ -134,6 +159,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
                 });
                 missed.seen += 1;
                 missed.is_mapped_elsewhere &= mapped.contains(&word);
+                missed_roots.remember(word, header.bytes(self.module.layouts()), at);
             }
         };
         // SAFETY: as above.

@@ -135,7 +135,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         }
         let aligned = GcRef::from_word(address & !(WORD - 1));
         let place = aligned.map(|at| self.collector.place(at, self.buffer()));
-        TrapKind::BadAccess { address, stale: place == Some(Place::Stale) }
+        let stale = place == Some(Place::Stale);
+        let missed_root = self.missed_roots.of(address).filter(|_| stale).map(Box::new);
+        TrapKind::BadAccess { address, stale, missed_root }
     }
 
     fn stack_overflow(&self) -> TrapKind {

@@ -7,7 +7,7 @@ use tospace::heap::HeapOptions;
 use tospace::jit::{Emit, Module, ModuleOptions, OptLevel, Ref, Signature};
 use tospace::stack::Spot;
 use tospace::workloads::{ALL, Compiled, Instance, Setup};
-use tospace::{MissedRoot, Mutator, Val, args};
+use tospace::{CallError, MissedRoot, Mutator, TrapKind, Val, args};
 
 use crate::support::{Boxes, boxes_with, int};
 
@@ -138,6 +138,29 @@ fn in_a_register_at_the_exit() {
         text.contains("reference to a `box` in saved register ") && text.contains("of holds +0x"),
         "{text}"
     );
+}
+
+/// Under protect, the trap that the stale reference's use ends in says where it was.
+#[test]
+fn the_trap_names_the_missed_root() {
+    for count in [1, 30] {
+        let mut boxes = watched(Semispace::ATTRS, OptLevel::Speed);
+        let holds = forgetful(&mut boxes, count, true);
+        let options = HeapOptions { protect: true, ..HeapOptions::new(1 << 20) };
+        let collector = Semispace::new(options).unwrap();
+        let mut mutator = Mutator::new(boxes.module, collector).unwrap();
+        let error = mutator.call(holds, &[Val::I64(5)]).expect_err("it is stale");
+        let CallError::Trap(trap) = error else { panic!("{error}") };
+        let TrapKind::BadAccess { stale: true, missed_root: Some(missed), .. } = &trap.kind else {
+            panic!("{trap}")
+        };
+        assert_eq!((&*missed.layout, missed.is_mapped_elsewhere), ("box", false));
+        // The first one used: one of many is in the frame of the function, one alone in a register,
+        // which a function further down has saved.
+        let place = if count == 30 { "in the frame of holds +0x" } else { " of c" };
+        assert!(trap.to_string().contains(place), "{trap}");
+        assert_eq!(&*trap.backtrace[0].function, "holds");
+    }
 }
 
 /// What the workloads, which declare everything, are reported for.

@@ -139,7 +139,11 @@ fn wrongs() -> Vec<Wrong> {
                 let number = e.ins().load(I64, MemFlagsData::trusted(), wild, 8);
                 e.ret(args![number]);
             },
-            Some(TrapKind::BadAccess { address: WILD as usize + 8, stale: false }),
+            Some(TrapKind::BadAccess {
+                address: WILD as usize + 8,
+                stale: false,
+                missed_root: None,
+            }),
         ),
         (
             "negative_length",
