@@ -9,15 +9,7 @@ use crate::heap::GcRef;
 /// A reference to an object, or null, that the host holds for as long as its scope lasts.
 ///
 /// It is the number of a slot, not an address: whatever moves the object updates the slot. It cannot
-/// leave the scope that it was made in, which is what its lifetime is for:
-///
-/// ```compile_fail
-/// # use tospace::{Mutator, collector::Collector};
-/// fn leak<C: Collector>(mutator: &mut Mutator<C>) {
-///     let mut outside = None;
-///     mutator.scope(|scope| outside = Some(scope.null()));
-/// }
-/// ```
+/// leave the scope that it was made in, which is what its lifetime is for; see [`crate::scope`].
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Handle<'s> {
     index: u32,

@@ -1,14 +1,33 @@
 //! The heap as the host sees it: objects behind handles.
 //!
 //! A [`Scope`] is given to the body of [`Mutator::scope`] and to every host function. What it hands
-//! out are [`Handle`]s, which collections update; a Rust reference into an object borrows the scope, so
-//! that nothing can collect while it is held:
+//! out are [`Handle`]s, which collections update. Every access is checked against the object's own
+//! header: a mistake is a panic, with the layout's name in it, and never a wild access.
 //!
-//! ```compile_fail
-//! # use tospace::{Mutator, Val, collector::Collector, heap::ArrayLayout};
-//! fn stale<C: Collector>(mutator: &mut Mutator<C>, bytes: ArrayLayout) {
+//! # What does not compile
+//!
+//! A Rust reference into an object borrows the scope, so that nothing can collect while it is held.
+//! This compiles,
+//!
+//! ```
+//! # use tospace::{Mutator, collector::Collector, heap::ArrayLayout};
+//! fn fresh<C: Collector>(mutator: &mut Mutator<C>, text: ArrayLayout) {
 //!     mutator.scope(|scope| {
-//!         let array = scope.new_array(bytes, 8).unwrap();
+//!         let array = scope.new_array(text, 8).unwrap();
+//!         scope.collect(); // the array moves
+//!         let inside: &[u8] = scope.bytes(array);
+//!         println!("{inside:?}");
+//!     });
+//! }
+//! ```
+//!
+//! and this does not:
+//!
+//! ```compile_fail,E0502
+//! # use tospace::{Mutator, collector::Collector, heap::ArrayLayout};
+//! fn stale<C: Collector>(mutator: &mut Mutator<C>, text: ArrayLayout) {
+//!     mutator.scope(|scope| {
+//!         let array = scope.new_array(text, 8).unwrap();
 //!         let inside: &[u8] = scope.bytes(array);
 //!         scope.collect(); // the array moves
 //!         println!("{inside:?}");
@@ -16,8 +35,61 @@
 //! }
 //! ```
 //!
-//! Every access is checked against the object's own header: a mistake is a panic, with the layout's
-//! name in it, and never a wild access.
+//! A handle does not outlive its scope. Within it, and in scopes inside of it, it can be used; a global
+//! keeps its object:
+//!
+//! ```
+//! # use tospace::{Mutator, collector::Collector, jit::Global};
+//! fn keep<C: Collector>(mutator: &mut Mutator<C>, kept: Global) {
+//!     mutator.scope(|scope| {
+//!         let outer = scope.null();
+//!         scope.scope(|inner| inner.store_global(kept, outer));
+//!     });
+//! }
+//! ```
+//!
+//! Not into a variable of the scope's surroundings:
+//!
+//! ```compile_fail,E0521
+//! # use tospace::{Mutator, collector::Collector};
+//! fn leak<C: Collector>(mutator: &mut Mutator<C>) {
+//!     let mut outside = None;
+//!     mutator.scope(|scope| outside = Some(scope.null()));
+//! }
+//! ```
+//!
+//! not by being returned, be it from an inner scope to an outer one:
+//!
+//! ```compile_fail
+//! # use tospace::{Mutator, Val, collector::Collector};
+//! fn outlive<C: Collector>(mutator: &mut Mutator<C>) -> Val<'static> {
+//!     mutator.scope(|scope| Val::Ref(scope.null()))
+//! }
+//! ```
+//!
+//! ```compile_fail
+//! # use tospace::{Mutator, collector::Collector};
+//! fn escape<C: Collector>(mutator: &mut Mutator<C>) {
+//!     mutator.scope(|scope| {
+//!         let inner = scope.scope(|inner| inner.null());
+//!         scope.is_null(inner);
+//!     });
+//! }
+//! ```
+//!
+//! and not into what a host function keeps from call to call:
+//!
+//! ```compile_fail,E0521
+//! # use std::cell::Cell;
+//! # use tospace::jit::{Module, REF, Signature};
+//! fn hoard(module: &mut Module) {
+//!     let hoarded = Cell::new(None);
+//!     let _ = module.host_function("hoard", Signature::new([REF], []), move |_, given| {
+//!         hoarded.set(given[0].as_ref());
+//!         Ok(vec![])
+//!     });
+//! }
+//! ```
 
 use std::{ptr, slice};
 
@@ -75,16 +147,6 @@ impl<'s> Scope<'s> {
 
     /// A scope inside this one, for handles that are not needed for long: in the body of a loop, say.
     /// This scope's handles can be used in it, but its own do not leave it.
-    ///
-    /// ```compile_fail
-    /// # use tospace::{Mutator, collector::Collector};
-    /// fn escape<C: Collector>(mutator: &mut Mutator<C>) {
-    ///     mutator.scope(|scope| {
-    ///         let inner = scope.scope(|inner| inner.null());
-    ///         scope.is_null(inner);
-    ///     });
-    /// }
-    /// ```
     pub fn scope<T>(&mut self, body: impl for<'i> FnOnce(&mut Scope<'i>) -> T) -> T {
         body(&mut Scope::new(&mut *self.heap))
     }

@@ -6,6 +6,7 @@ use cranelift_codegen::print_errors::pretty_verifier_error;
 use cranelift_module::ModuleError;
 use thiserror::Error;
 
+use super::check::Finding;
 use crate::collector::CollectorAttrs;
 use crate::debug::DebugModesError;
 
@@ -60,6 +61,14 @@ pub enum Error {
         /// The entry's type.
         ty: ir::Type,
     },
+    /// A function keeps a reference where a collection would miss it. See [`check()`](super::check()).
+    #[error("function `{function}` would not survive a collection:{}", list(findings))]
+    Check {
+        /// The function's name.
+        function: String,
+        /// What is wrong with it.
+        findings: Vec<Finding>,
+    },
     /// The environment asks for a debug mode that there is not.
     #[error(transparent)]
     DebugModes(#[from] DebugModesError),
@@ -87,4 +96,8 @@ impl Error {
         };
         Self::Function { function: name.to_owned(), source: Box::new(source), details }
     }
+}
+
+fn list(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("\n- {finding}")).collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! The only part of the library, with its client [`crate::workloads`], that names Cranelift.
 
+pub mod check;
 pub mod context;
 pub mod emit;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod target;
 pub mod trampoline;
 pub mod types;
 
+pub use check::{Finding, FindingKind, check};
 pub use context::Context;
 pub use emit::{Arg, Callee, Emit, Ref, RefVar, Results, Var};
 pub use error::Error;

@@ -38,7 +38,8 @@ use crate::val::Val;
 
 /// Collections in a row that may come after next to no allocation.
 const MOST_FUTILE: u32 = 8;
-/// The part of the memory for objects, in 1/n, below which allocation is next to nothing.
+/// The part of the live bytes, which every collection looks at again, in 1/n, below which allocation
+/// is next to nothing.
 const LEAST_PROGRESS: u64 = 64;
 
 /// Why a call did not return.
@@ -404,9 +405,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
     fn note_progress(&mut self, cycle: &Cycle, asked: usize) -> Result<(), TrapKind> {
         let allocated = self.usage().allocated_bytes;
         let progress = allocated - self.allocated_when_full;
-        let capacity = cycle.live_bytes + cycle.free_bytes;
         self.allocated_when_full = allocated;
-        self.futile = if progress < capacity / LEAST_PROGRESS { self.futile + 1 } else { 0 };
+        let least = cycle.live_bytes / LEAST_PROGRESS;
+        self.futile = if progress < least { self.futile + 1 } else { 0 };
         if self.futile < MOST_FUTILE {
             return Ok(());
         }

@@ -9,9 +9,11 @@ use tospace::{CallError, Mutator, TrapKind, Val, args};
 
 use crate::support::{Boxes, boxes_at, int};
 
+type Run = fn(Module, Func, i64) -> Result<i64, CallError>;
+
 /// Runs a test with what is stale showing itself, under both collectors and at both ends of the
 /// optimiser.
-fn each(test: fn(Boxes, &dyn Fn(Module, Func, i64) -> Result<i64, CallError>)) {
+fn each(test: fn(Boxes, Run)) {
     fn run<C: Collector>(module: Module, func: Func, argument: i64) -> Result<i64, CallError> {
         let options = HeapOptions { protect: true, ..HeapOptions::new(1 << 20) };
         let mut mutator: Mutator<C> = Mutator::new(module, C::new(options).unwrap()).unwrap();
@@ -20,8 +22,8 @@ fn each(test: fn(Boxes, &dyn Fn(Module, Func, i64) -> Result<i64, CallError>)) {
         mutator.call(func, &[Val::I64(argument)]).map(int)
     }
     for opt_level in [OptLevel::None, OptLevel::Speed, OptLevel::SpeedAndSize] {
-        test(boxes_at(Semispace::ATTRS, opt_level), &run::<Semispace>);
-        test(boxes_at(MarkSweep::ATTRS, opt_level), &run::<MarkSweep>);
+        test(boxes_at(Semispace::ATTRS, opt_level), run::<Semispace>);
+        test(boxes_at(MarkSweep::ATTRS, opt_level), run::<MarkSweep>);
     }
 }
 

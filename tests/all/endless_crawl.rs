@@ -73,3 +73,25 @@ fn free_memory_of_no_use_does_not_hide_it() {
     assert!(free > HEAP as u64 / 4, "only cells are free: {free}");
     assert!(collections < 250, "{collections}");
 }
+
+/// A heap of 15 blocks, and objects of 17 sizes in turn: each wants a block of its own, so that little
+/// is allocated between collections. But nothing lives, and each is soon done.
+#[test]
+fn many_sizes_in_a_few_blocks() {
+    let mut module = Module::new(ModuleOptions::new(MarkSweep::ATTRS)).unwrap();
+    let words = module.scalars("words", 8).unwrap();
+    let run = module
+        .function("run", Signature::new([I64.into()], []), |e| {
+            let (rounds, zero) = (e.param(0), e.int(I64, 0));
+            e.for_range(zero, rounds, |e, _| {
+                let seventeen = e.int(I64, 17);
+                e.for_range(zero, seventeen, |e, length| {
+                    e.new_array(words, length);
+                });
+            });
+        })
+        .unwrap();
+    let mut mutator = mutator::<MarkSweep>(module, 256 << 10);
+    assert_eq!(mutator.call(run, &[Val::I64(100)]), Ok(vec![]));
+    assert!(mutator.statistics().collections > 50);
+}

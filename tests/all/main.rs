@@ -3,6 +3,7 @@
 mod abrupt_exits;
 mod accounting;
 mod calls;
+mod check;
 mod debug_modes;
 mod endless_crawl;
 mod frames;
@@ -17,6 +18,7 @@ mod mark_stack;
 mod missed_roots;
 mod modules;
 mod nested_activations;
+mod other_targets;
 mod registers;
 mod reset;
 mod roots;

@@ -6,7 +6,7 @@ use cranelift_codegen::ir::{InstBuilder, MemFlagsData, TrapCode};
 use tospace::collector::{Collector, MarkSweep, Semispace};
 use tospace::heap::{HeapOptions, Record};
 use tospace::jit::{Emit, Func, Module, ModuleOptions, OptLevel, REF, Signature};
-use tospace::stack::with_stack;
+use tospace::stack::{STACK_RESERVE, with_stack};
 use tospace::{CallError, HostError, Mutator, Trap, TrapKind, Val, args};
 
 use crate::support::{Boxes, boxes, emit_garbage, int, mutator};
@@ -270,7 +270,8 @@ fn a_stack_that_overflows() {
         for _ in 0..3 {
             let trap = trap(mutator.call(down, &[Val::I64(1 << 40)]));
             let TrapKind::StackOverflow { bytes, reserve } = trap.kind else { panic!("{trap}") };
-            assert!(bytes.abs_diff(STACK + reserve) < 1 << 16, "{bytes}");
+            // More, if the C library hands out a stack that another thread has had.
+            assert!(bytes > STACK && reserve == STACK_RESERVE, "{trap}");
             assert!(trap.backtrace.iter().all(|at| &*at.function == "down"));
             assert!(trap.to_string().lines().count() < 20, "{trap}");
             depths.push(trap.backtrace.len());

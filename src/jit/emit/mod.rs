@@ -146,6 +146,8 @@ pub struct Emit<'a> {
     context: Value,
     params: Vec<Arg>,
     callees: HashMap<Func, FuncRef>,
+    /// Every value that was made a [`Ref`], for the check.
+    references: Vec<Value>,
 }
 
 impl<'a> Emit<'a> {
@@ -166,15 +168,16 @@ impl<'a> Emit<'a> {
             context: values[0],
             params: Vec::new(),
             callees: HashMap::new(),
+            references: Vec::new(),
             signature,
         };
         emit.params = emit.typed(&values[1..], &emit.signature.params.clone());
         emit
     }
 
-    /// Ends the body; the functions that it calls. One without results may end without
-    /// [`Emit::ret`].
-    pub(super) fn finish(mut self) -> Vec<Func> {
+    /// Ends the body; the functions that it calls, and its references. One without results may end
+    /// without [`Emit::ret`].
+    pub(super) fn finish(mut self) -> (Vec<Func>, Vec<Value>) {
         if !self.is_filled() {
             assert!(
                 self.signature.results.is_empty(),
@@ -185,7 +188,7 @@ impl<'a> Emit<'a> {
         }
         let config = self.module.frontend_config();
         self.builder.finalize(config);
-        self.callees.into_keys().collect()
+        (self.callees.into_keys().collect(), self.references)
     }
 
     /// Cranelift's instructions, for everything but references.
@@ -207,13 +210,19 @@ impl<'a> Emit<'a> {
     /// block parameter defines: declaring what `use_var` returns may be lost.
     pub fn adopt_ref(&mut self, value: Value) -> Ref {
         self.builder.declare_value_needs_stack_map(value);
-        Ref(value)
+        self.noted_ref(value)
     }
 
     /// Makes a value a reference without declaring it: for constants and immediates, which no
     /// collection changes. Anything else is lost at the next safepoint.
     pub fn undeclared_ref(&mut self, value: Value) -> Ref {
-        Ref(value)
+        // The check takes for an immediate what is computed, but not what somebody else gave.
+        let dfg = &self.builder.func.dfg;
+        let opcode = dfg.value_def(value).inst().map(|inst| dfg.insts[inst].opcode());
+        match opcode {
+            Some(opcode) if !opcode.can_load() && !opcode.is_call() => Ref(value),
+            _ => self.noted_ref(value),
+        }
     }
 
     /// The context, which compiled code passes to every function.
@@ -300,7 +309,8 @@ impl<'a> Emit<'a> {
     /// The variable's present reference.
     pub fn get_ref(&mut self, var: RefVar) -> Ref {
         // Declared through the variable, which covers every value it ever has.
-        Ref(self.builder.use_var(var.0))
+        let value = self.builder.use_var(var.0);
+        self.noted_ref(value)
     }
 
     /// Gives the variable another reference.
@@ -316,6 +326,12 @@ impl<'a> Emit<'a> {
         self.check("return", "this function", results, &self.signature.results);
         let values: Vec<Value> = results.iter().map(|arg| arg.value()).collect();
         self.builder.ins().return_(&values);
+    }
+
+    /// A reference that the check knows of.
+    fn noted_ref(&mut self, value: Value) -> Ref {
+        self.references.push(value);
+        Ref(value)
     }
 
     fn callee(&mut self, callee: Func) -> FuncRef {
