@@ -69,8 +69,8 @@ fn compile<C: Collector>(
     Ok((module, program))
 }
 
-/// Runs the program, unchecked, on a heap where each allocation collects, and every collection is verified: what
-/// it answers, or the panic's message.
+/// Runs the program, unchecked, on a heap where each allocation collects, and every collection is
+/// verified: what it answers, or the panic's message.
 fn run<C: Collector>(level: OptLevel, body: Body, argument: i64) -> Result<i64, String> {
     let (module, program) = compile::<C>(level, body, false).unwrap();
     let collector = C::new(HeapOptions { protect: true, ..HeapOptions::new(1 << 20) }).unwrap();
