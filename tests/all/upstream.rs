@@ -18,7 +18,7 @@ use cranelift_codegen::settings::{self, Flags};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use tospace::collector::{Collector, MarkSweep, NeverFree, Semispace};
 use tospace::heap::{Field, HeapOptions, Record, RefField};
-use tospace::jit::{Emit, Func, Module, ModuleOptions, OptLevel, Signature};
+use tospace::jit::{Emit, Error, Func, Module, ModuleOptions, OptLevel, Signature};
 use tospace::{Mutator, args};
 
 use crate::support::int;
@@ -56,14 +56,23 @@ fn parts(module: &mut Module) -> Parts {
 /// What emits the body of a program, which takes an integer and gives one.
 type Body = fn(&mut Emit, Parts);
 
-/// Runs the program on a heap where each allocation collects, and every collection is verified: what
-/// it answers, or the panic's message.
-fn run<C: Collector>(opt_level: OptLevel, body: Body, argument: i64) -> Result<i64, String> {
-    let options = ModuleOptions { opt_level, ..ModuleOptions::new(C::ATTRS) };
-    let mut module = Module::new(options).unwrap();
+fn compile<C: Collector>(
+    level: OptLevel,
+    body: Body,
+    check: bool,
+) -> Result<(Module, Func), Error> {
+    let options = ModuleOptions { opt_level: level, check, ..ModuleOptions::new(C::ATTRS) };
+    let mut module = Module::new(options)?;
     let parts = parts(&mut module);
     let signature = Signature::new([I64.into()], [I64.into()]);
-    let program = module.function("program", signature, |e| body(e, parts)).unwrap();
+    let program = module.function("program", signature, |e| body(e, parts))?;
+    Ok((module, program))
+}
+
+/// Runs the program, unchecked, on a heap where each allocation collects, and every collection is
+/// verified: what it answers, or the panic's message.
+fn run<C: Collector>(level: OptLevel, body: Body, argument: i64) -> Result<i64, String> {
+    let (module, program) = compile::<C>(level, body, false).unwrap();
     let collector = C::new(HeapOptions { protect: true, ..HeapOptions::new(1 << 20) }).unwrap();
     let mut mutator = Mutator::new(module, collector).unwrap();
     mutator.set_stress(1);
@@ -77,6 +86,7 @@ const LEVELS: [OptLevel; 2] = [OptLevel::None, OptLevel::Speed];
 
 fn assert_right(body: Body, argument: i64, answer: i64) {
     for level in LEVELS {
+        assert!(compile::<Semispace>(level, body, true).is_ok(), "the check finds nothing");
         assert_eq!(run::<Semispace>(level, body, argument), Ok(answer), "semispace, {level:?}");
         assert_eq!(run::<MarkSweep>(level, body, argument), Ok(answer), "mark-sweep, {level:?}");
         assert_eq!(run::<NeverFree>(level, body, argument), Ok(answer), "never-free, {level:?}");
@@ -84,9 +94,12 @@ fn assert_right(body: Body, argument: i64, answer: i64) {
 }
 
 /// A reference that was in a map, but used as it was before the call: right as long as nothing moves.
+/// The check at definition time finds it.
 fn assert_not_reloaded(body: Body, argument: i64, answer: i64) {
     assert_stale(body, argument);
     for level in LEVELS {
+        let checked = compile::<Semispace>(level, body, true).map(|_| ());
+        assert!(matches!(checked, Err(Error::Check { .. })), "{checked:?}");
         assert_eq!(run::<MarkSweep>(level, body, argument), Ok(answer), "mark-sweep, {level:?}");
     }
 }

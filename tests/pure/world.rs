@@ -12,7 +12,7 @@ use tospace::heap::{
 };
 
 /// The verifier takes most of the time, and Miri has little of it: not after each collection there.
-const VERIFY_EVERY: u64 = if cfg!(miri) { 5 } else { 1 };
+const VERIFY_EVERY: u64 = if cfg!(miri) { 3 } else { 1 };
 
 /// What a slot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
