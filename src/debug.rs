@@ -10,7 +10,7 @@ pub const VARIABLE: &str = "TOSPACE_DEBUG";
 
 /// What to check beyond what is always checked. All off cost nothing in compiled code.
 ///
-/// Written as a list: `stress=1,protect,verify,missed-roots`. The constructors that have such options
+/// Written as a list: `stress=1,protect,verify,missed-roots,check`. The constructors that have such options
 /// ([`crate::heap::HeapOptions::new`], [`crate::jit::ModuleOptions::new`],
 /// [`crate::Mutator::observed`]) take them from the variable `TOSPACE_DEBUG`.
 ///
@@ -33,11 +33,15 @@ pub struct DebugModes {
     pub verify: bool,
     /// See [`crate::jit::ModuleOptions::missed_roots`].
     pub missed_roots: bool,
+    /// Also without debug assertions: see [`crate::jit::ModuleOptions::check`].
+    pub check: bool,
 }
 
 /// A list of debug modes that cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("`{0}` is no debug mode: {VARIABLE} is a list of stress=N, protect, verify, missed-roots")]
+#[error(
+    "`{0}` is no debug mode: {VARIABLE} is a list of stress=N, protect, verify, missed-roots, check"
+)]
 pub struct DebugModesError(String);
 
 impl DebugModes {
@@ -70,6 +74,7 @@ impl FromStr for DebugModes {
                 None if mode == "protect" => modes.protect = true,
                 None if mode == "verify" => modes.verify = true,
                 None if mode == "missed-roots" => modes.missed_roots = true,
+                None if mode == "check" => modes.check = true,
                 _ => return Err(error()),
             }
         }

@@ -41,6 +41,15 @@ impl Handles {
         Handle { index, table: self.identity, scope: PhantomData }
     }
 
+    /// Takes the newest handle away; the word in its slot.
+    ///
+    /// # Panics
+    /// If there are newer ones.
+    pub fn pop(&mut self, newest: Handle<'_>) -> usize {
+        assert_eq!(newest.index as usize + 1, self.slots.len(), "scopes end in order");
+        self.slots.pop().map_or(0, Cell::into_inner)
+    }
+
     /// The word in a handle's slot. It is stale after the next safepoint.
     ///
     /// # Panics

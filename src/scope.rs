@@ -58,7 +58,22 @@
 //! }
 //! ```
 //!
-//! not by being returned, be it from an inner scope to an outer one:
+//! not by being returned, be it from an inner scope to an outer one, as what is in the object can:
+//!
+//! ```
+//! # use tospace::{Mutator, Val, collector::Collector, heap::{ArrayLayout, Field}};
+//! # use tospace::cranelift_codegen::ir::types::I64;
+//! fn number<C: Collector>(mutator: &mut Mutator<C>, text: ArrayLayout) -> usize {
+//!     mutator.scope(|scope| {
+//!         let length = scope.scope(|inner| {
+//!             let array = inner.new_array(text, 8).unwrap();
+//!             inner.array_length(array)
+//!         });
+//!         let null = scope.null();
+//!         if scope.is_null(null) { length } else { 0 }
+//!     })
+//! }
+//! ```
 //!
 //! ```compile_fail
 //! # use tospace::{Mutator, Val, collector::Collector};
@@ -118,7 +133,10 @@ pub(crate) trait Heap {
     /// them are stale after the next safepoint.
     fn enter(&mut self, func: Func, words: Vec<u64>) -> Result<Vec<u64>, CallError>;
     fn global(&self, global: Global) -> Slot;
-    fn thrown(&self) -> Slot;
+    /// Notes what a host function is going to throw; the number that says that it was this one.
+    fn throw(&mut self, exception: usize) -> u64;
+    fn throwing(&self) -> u64;
+    fn take_uncaught(&mut self) -> usize;
     fn statistics(&self) -> Statistics;
     fn compile(
         &mut self,
@@ -157,7 +175,8 @@ impl<'s> Scope<'s> {
     /// [`CallError::Trap`] with what went wrong in compiled code. The mutator can be used afterwards.
     ///
     /// # Panics
-    /// With the panic of a host function or a slow path, carried over the compiled frames.
+    /// With the panic of a host function or a slow path, carried over the compiled frames; or if an
+    /// argument is another mutator's handle.
     pub fn call(&mut self, func: Func, arguments: &[Val<'_>]) -> Result<Vec<Val<'s>>, CallError> {
         check_arguments(self.heap.module(), func, arguments)?;
         let words = self.words(arguments);
@@ -252,7 +271,9 @@ impl<'s> Scope<'s> {
         layout: ArrayLayout,
         length: usize,
     ) -> Result<Handle<'s>, TrapKind> {
-        let template = self.heap.module().layouts().template(layout.id());
+        let layouts = self.heap.module().layouts();
+        assert!(layouts.has_array(layout), "an array layout of another module");
+        let template = layouts.template(layout.id());
         let header = u32::try_from(length)
             .map_err(|_| TrapKind::ArrayLength { length: length as i64 })
             .map(|length| template.with_length(length))?;
@@ -410,16 +431,20 @@ impl<'s> Scope<'s> {
     /// What compiled code threw and did not catch: the reference that came with the last
     /// [`TrapKind::Uncaught`]. It is taken: the next call gives null.
     pub fn take_thrown(&mut self) -> Handle<'s> {
-        let word = self.heap.thrown().word();
-        self.heap.thrown().store_word(0);
+        let word = self.heap.take_uncaught();
         self.heap.handles_mut().push(word)
     }
 
     /// For a host function to fail with: an exception for the compiled code that called it, which
-    /// [`crate::jit::Emit::try_call`] catches.
+    /// [`crate::jit::Emit::try_call`] catches. It is that of the call in which it was made.
     pub fn throw(&mut self, exception: Handle<'_>) -> HostError {
-        self.heap.thrown().store_word(self.heap.handles().word(exception));
-        HostError::THROWN
+        let exception = self.heap.handles().word(exception);
+        HostError::thrown(self.heap.throw(exception))
+    }
+
+    /// The number of the exception that the running host function is going to throw.
+    pub(crate) fn throwing(&self) -> u64 {
+        self.heap.throwing()
     }
 
     /// Collects garbage now.
@@ -487,8 +512,9 @@ impl<'s> Scope<'s> {
     ) -> usize {
         let (object, header) = self.object(array);
         let name = self.name(header);
+        let is_own = self.heap.module().layouts().has_array(layout);
         assert!(
-            header.layout() == layout.id() && layout.holds_references == holds_references,
+            is_own && header.layout() == layout.id() && layout.holds_references == holds_references,
             "an access to `{name}` as an array of something else"
         );
         assert!(index < header.length(), "`{name}`[{index}] of {} elements", header.length());

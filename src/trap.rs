@@ -81,11 +81,18 @@ pub enum TrapKind {
     /// A trap instruction with a code of the program's own, from 1 to 248.
     #[error("trap {0}")]
     User(u8),
+    /// A trap instruction with Cranelift's own code for an access out of bounds.
+    #[error("access out of bounds")]
+    OutOfBounds,
+    /// An instruction that the processor refuses, and nobody said why.
+    #[error("illegal instruction")]
+    IllegalInstruction,
     /// Memory that compiled code may not touch. Under [`crate::heap::HeapOptions::protect`], most
     /// likely a stale reference.
     #[error("access to {address:#x}: {}", what_is_there(.stale, .missed_root))]
     BadAccess {
-        /// The address.
+        /// The address; [`crate::stack::fault::UNKNOWN_ADDRESS`] if the processor does not say, as
+        /// x86-64 does not of one that is no address at all.
         address: usize,
         /// Whether the collector knows it as retired memory.
         stale: bool,
@@ -154,12 +161,14 @@ pub struct HostError(Reason);
 #[derive(Clone)]
 enum Reason {
     Error(Arc<dyn StdError + Send + Sync>),
-    /// Not an error: an exception that waits in the mutator.
-    Thrown,
+    /// Not an error: the exception of this number, which waits in the mutator.
+    Thrown(u64),
 }
 
 impl HostError {
-    pub(crate) const THROWN: Self = Self(Reason::Thrown);
+    pub(crate) fn thrown(number: u64) -> Self {
+        Self(Reason::Thrown(number))
+    }
 
     /// An error that is a message.
     pub fn new(message: impl Into<String>) -> Self {
@@ -171,12 +180,16 @@ impl HostError {
     pub fn error(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0 {
             Reason::Error(error) => Some(&**error),
-            Reason::Thrown => None,
+            Reason::Thrown(_) => None,
         }
     }
 
-    pub(crate) fn is_thrown(&self) -> bool {
-        matches!(self.0, Reason::Thrown)
+    /// The exception's number, if it is one.
+    pub(crate) fn exception(&self) -> Option<u64> {
+        match self.0 {
+            Reason::Error(_) => None,
+            Reason::Thrown(number) => Some(number),
+        }
     }
 }
 
@@ -188,9 +201,6 @@ impl<E: StdError + Send + Sync + 'static> From<E> for HostError {
 
 impl From<HostError> for TrapKind {
     fn from(error: HostError) -> Self {
-        if error.is_thrown() {
-            return Self::Uncaught;
-        }
         match error.error().and_then(|error| error.downcast_ref::<TrapKind>()) {
             Some(kind) => kind.clone(),
             None => Self::Host(error),
@@ -203,7 +213,7 @@ impl PartialEq for HostError {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Reason::Error(left), Reason::Error(right)) => Arc::ptr_eq(left, right),
-            (Reason::Thrown, Reason::Thrown) => true,
+            (Reason::Thrown(left), Reason::Thrown(right)) => left == right,
             _ => false,
         }
     }
@@ -215,7 +225,7 @@ impl fmt::Debug for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reason::Error(error) => fmt::Debug::fmt(error, f),
-            Reason::Thrown => f.write_str("Thrown"),
+            Reason::Thrown(number) => write!(f, "Thrown({number})"),
         }
     }
 }
@@ -224,7 +234,7 @@ impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reason::Error(error) => fmt::Display::fmt(error, f),
-            Reason::Thrown => f.write_str("an exception"),
+            Reason::Thrown(_) => f.write_str("an exception of an earlier call"),
         }
     }
 }

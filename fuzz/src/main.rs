@@ -7,7 +7,7 @@ mod worker;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use fuzz::choices::{Choices, seed, shrink};
 use fuzz::fault::Fault;
 use fuzz::generate::generate;
@@ -15,6 +15,7 @@ use fuzz::interpret::interpret;
 use fuzz::run::{CollectorName, Configuration, Detector};
 
 use supervise::{Ended, Finding};
+use worker::Replay;
 
 /// Runs random programs under every collector and compares them with an interpreter.
 ///
@@ -36,13 +37,13 @@ struct Cli {
     #[arg(long)]
     seconds: Option<u64>,
     /// Under how many of the 16 configurations each program runs. Neighbours are under different ones.
-    #[arg(long, default_value_t = 4)]
-    configurations: usize,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    configurations: u64,
     /// Only this collector.
     #[arg(long, value_enum)]
     collector: Option<CollectorName>,
     /// How many processes.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     jobs: u64,
     /// Run with this fault, which should be found.
     #[arg(long, value_enum)]
@@ -55,8 +56,8 @@ struct Cli {
     #[arg(long, conflicts_with_all = ["fault", "detector", "seconds", "replay"])]
     table: bool,
     /// Run only the program of these choices, as a finding prints them.
-    #[arg(long)]
-    replay: Option<String>,
+    #[arg(long, value_parser = worker::parse)]
+    replay: Option<Replay>,
     /// Trials to shrink a finding with.
     #[arg(long, default_value_t = 1500)]
     trials: usize,
@@ -87,6 +88,18 @@ impl Cli {
         if self.detector.is_some() { chosen.take(1).collect() } else { chosen.collect() }
     }
 
+    /// Why a fault cannot be seeded into the collector that was asked for.
+    fn contradiction(&self) -> Option<&'static str> {
+        let of_heap = matches!(self.fault, Some(Fault::ForwardTwice | Fault::WrongLayout));
+        match (self.fault, self.collector) {
+            (Some(_), Some(CollectorName::NeverFree)) => Some("never-free has no fault to seed"),
+            (Some(_), Some(collector)) if of_heap && collector != CollectorName::Textbook => {
+                Some("this fault is the textbook collector's")
+            }
+            _ => None,
+        }
+    }
+
     /// The configuration of this number.
     fn configuration(&self, index: usize) -> Configuration {
         let configuration = Configuration::all()[index];
@@ -96,6 +109,9 @@ impl Cli {
 
 fn main() -> ExitCode {
     let mut cli = Cli::parse();
+    if let Some(reason) = cli.contradiction() {
+        Cli::command().error(ErrorKind::ArgumentConflict, reason).exit();
+    }
     if cli.worker.is_some() {
         return worker::work(&cli);
     }
@@ -126,7 +142,7 @@ fn report(cli: &Cli, finding: &Finding) -> io::Result<()> {
     println!("\nfinding: program {} of seed {}: {}", finding.number, cli.seed, finding.what);
     println!("under {configuration}");
     let choices = match &cli.replay {
-        Some(text) => worker::parse(text),
+        Some(Replay(choices)) => choices.clone(),
         None => {
             let mut choices = Choices::random(seed(cli.seed, finding.number));
             generate(&mut choices);

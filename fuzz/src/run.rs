@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::panic::{self, AssertUnwindSafe};
 
-use tospace::collector::{Collector, MarkSweep, NeverFree, Semispace};
+use tospace::collector::{Collector, CollectorAttrs, MarkSweep, NeverFree, Semispace};
 use tospace::heap::HeapOptions;
 use tospace::jit::{ModuleOptions, OptLevel};
 use tospace::{CallError, Handle, Mutator, Scope, TrapKind, Val};
@@ -21,6 +21,9 @@ use crate::textbook::Textbook;
 
 /// The heap: small, so that it is full now and then.
 const HEAP_BYTES: usize = 256 << 10;
+/// The heap of one that has a block for each size of objects: the few blocks of a small one are soon
+/// taken by objects of other sizes.
+const BLOCKS_BYTES: usize = 1 << 20;
 /// The heap of one that frees nothing.
 const ENDLESS_BYTES: usize = 8 << 20;
 /// The most collections under stress, about: a program that allocates more objects collects less
@@ -256,7 +259,11 @@ fn modes<C: Collector>(
     counts: &mut Counts,
 ) -> Result<(), Stop> {
     let Configuration { opt_level, protect, missed_roots, detector, .. } = configuration;
-    let bytes = if C::ATTRS.frees { HEAP_BYTES } else { ENDLESS_BYTES };
+    let bytes = match C::ATTRS {
+        CollectorAttrs { frees: false, .. } => ENDLESS_BYTES,
+        CollectorAttrs { moves: false, .. } => BLOCKS_BYTES,
+        _ => HEAP_BYTES,
+    };
     if !C::ATTRS.frees && expected.model.bytes > bytes as u64 * 3 / 4 {
         return Err(Stop::DoesNotFit);
     }

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use fuzz::run::Counts;
 
 use super::Cli;
-use super::worker::{self, Line};
+use super::worker::{self, Line, Replay};
 
 /// How long a worker may be silent. Programs take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ pub struct Ended {
 /// # Errors
 /// If one cannot be started or waited for.
 pub fn supervise(cli: &Cli) -> io::Result<Ended> {
-    let jobs = if cli.replay.is_some() { 1 } else { cli.jobs.max(1) };
+    let jobs = if cli.replay.is_some() { 1 } else { cli.jobs };
     let mut workers =
         (0..jobs).map(|job| Worker::start(cli, job)).collect::<io::Result<Vec<_>>>()?;
     let mut ended = Ended { counts: Counts::default(), finding: None };
@@ -64,7 +64,7 @@ pub fn supervise(cli: &Cli) -> io::Result<Ended> {
 /// # Errors
 /// If it cannot be started or waited for.
 pub fn try_again(cli: &Cli, choices: &[u32], configuration: usize) -> io::Result<Option<String>> {
-    let replay = Some(worker::format(choices));
+    let replay = Some(Replay(choices.to_vec()));
     let cli = Cli { replay, configuration: Some(configuration), ..cli.clone() };
     Ok(supervise(&cli)?.finding.map(|finding| finding.what))
 }
@@ -105,12 +105,12 @@ impl Worker {
         };
         pass("seed", number(cli.seed));
         pass("first", number(cli.first));
-        pass("jobs", number(cli.jobs.max(1)));
-        pass("configurations", number(cli.configurations as u64));
+        pass("jobs", number(cli.jobs));
+        pass("configurations", number(cli.configurations));
         pass("programs", cli.programs.and_then(number));
         pass("seconds", cli.seconds.and_then(number));
         pass("configuration", cli.configuration.and_then(|index| number(index as u64)));
-        pass("replay", cli.replay.clone());
+        pass("replay", cli.replay.as_ref().map(|replay| worker::format(&replay.0)));
         pass("fault", name(cli.fault.and_then(|fault| fault.to_possible_value())));
         pass("detector", name(cli.detector.and_then(|only| only.to_possible_value())));
         pass("collector", name(cli.collector.and_then(|one| one.to_possible_value())));

@@ -67,7 +67,7 @@ pub fn work(cli: &Cli) -> ExitCode {
     fault::activate(cli.fault);
     let chosen = cli.configurations();
     if let Some(choices) = &cli.replay {
-        let program = generate(&mut Choices::given(&parse(choices)));
+        let program = generate(&mut Choices::given(&choices.0));
         return run_under(cli, &program, 0, &chosen);
     }
     let end = cli.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -76,7 +76,7 @@ pub fn work(cli: &Cli) -> ExitCode {
         && cli.programs.is_none_or(|programs| number < programs)
     {
         let program = generate(&mut Choices::random(seed(cli.seed, cli.first + number)));
-        let taken = cli.configurations.min(chosen.len());
+        let taken = (cli.configurations as usize).min(chosen.len());
         let start = number as usize * taken % chosen.len();
         let under: Vec<usize> = chosen.iter().cycle().skip(start).take(taken).copied().collect();
         if run_under(cli, &program, cli.first + number, &under) != ExitCode::SUCCESS {
@@ -111,7 +111,12 @@ pub fn format(choices: &[u32]) -> String {
     choices.join(" ")
 }
 
-/// Choices out of what `--replay` was given. What is no number is a zero.
-pub fn parse(text: &str) -> Vec<u32> {
-    text.split_whitespace().map(|choice| choice.parse().unwrap_or(0)).collect()
+/// Choices out of what `--replay` was given.
+pub fn parse(text: &str) -> Result<Replay, String> {
+    let choice = |choice: &str| choice.parse().map_err(|error| format!("`{choice}`: {error}"));
+    text.split_whitespace().map(choice).collect::<Result<_, _>>().map(Replay)
 }
+
+/// The choices that a program stands for.
+#[derive(Clone, Debug)]
+pub struct Replay(pub Vec<u32>);

@@ -54,6 +54,20 @@ fn more_programs_do_what_the_interpreter_says() {
     assert_enough(run_programs(programs() / 2..programs()));
 }
 
+/// Each of some programs under every collector, in every mode, optimised and not.
+#[test]
+fn programs_under_every_configuration() {
+    for number in 0..programs().div_ceil(50) {
+        let program = program(100_000 + number);
+        let expected = interpret(&program);
+        for configuration in Configuration::all() {
+            if let Err(what) = run(&program, &expected, configuration) {
+                panic!("program {number} under {configuration}: {what}\n\n{program}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_programs_and_counts() {
     assert_eq!(program(7), program(7));
@@ -342,5 +356,22 @@ fn without_a_fault_nothing_is_found() {
         let text = String::from_utf8(output.stdout).expect("text");
         assert_eq!(output.status.code(), Some(0), "{text}");
         assert!(text.starts_with("20 programs"), "{text}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for arguments in [
+        &["--configurations=0"][..],
+        &["--jobs=0"],
+        &["--replay", "1 x 2"],
+        &["--fault=skip-slot", "--collector=never-free"],
+        &["--fault=wrong-layout", "--collector=semispace"],
+        &["--fault=unheard-of"],
+        &["--table", "--seconds=1"],
+    ] {
+        let output = fuzz(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
     }
 }

@@ -124,6 +124,11 @@ impl Header {
         self.shape() == SCALARS && self.0 >> LOG2_SHIFT & 0b111 == 0
     }
 
+    /// The size of an array's elements in bytes, and whether they are references.
+    pub(super) fn elements(self) -> (u32, bool) {
+        (1 << (self.0 >> LOG2_SHIFT & 0b111), self.shape() == REFERENCES)
+    }
+
     /// The number of elements of an array.
     #[inline(always)]
     pub fn length(self) -> usize {

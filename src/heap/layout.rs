@@ -43,7 +43,7 @@ impl LayoutId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ArrayLayout {
     pub(crate) id: LayoutId,
-    /// The size of an element in bytes: 1, 2, 4, or 8.
+    /// The size of an element in bytes: 1, 2, 4, 8, or 16.
     pub(crate) element_bytes: u32,
     pub(crate) holds_references: bool,
 }
@@ -359,6 +359,15 @@ impl Layouts {
         template.is_some_and(|template| match template.is_array() {
             true => header == template.with_length(header.length() as u32),
             false => header == template,
+        })
+    }
+
+    /// Whether an array layout is one of these, and not of somebody else's.
+    pub(crate) fn has_array(&self, array: ArrayLayout) -> bool {
+        let template = self.layouts.get(array.id.0 as usize).map(|layout| layout.template);
+        template.is_some_and(|template| {
+            template.is_array()
+                && template.elements() == (array.element_bytes, array.holds_references)
         })
     }
 

@@ -10,7 +10,7 @@ pub mod header;
 pub mod layout;
 pub mod observer;
 pub mod options;
-mod pages;
+pub(crate) mod pages;
 pub mod prefetch;
 pub mod reservation;
 pub mod roots;

@@ -18,7 +18,7 @@ pub struct HeapOptions {
     /// on a moving collector under `protect`, whose spaces are always new.
     pub prefault: bool,
     /// A debug mode: make whatever uses a stale reference fail at once. A collector that moves takes
-    /// fresh memory for each cycle and makes the retired one inaccessible, until 64 GiB of addresses
+    /// fresh memory for each cycle and makes the retired one inaccessible, until 16,384 pieces or 64 GiB of addresses
     /// have been used up; one that does not move overwrites what a collection frees with [`POISON`].
     /// What [`crate::Mutator::reset`] forgets is not protected.
     pub protect: bool,

@@ -9,9 +9,11 @@ use std::ptr::NonNull;
 use super::pages::{self, Access};
 use super::{Bounds, GRANULE, HeapError, Space};
 
-/// How much address space to reserve, at least. It costs no memory, and few pieces are ever
-/// accessible. Under Miri, addresses are memory.
-const LEAST_BYTES: usize = if cfg!(miri) { 1 } else { 64 << 30 };
+/// How many pieces there are at the most. They cost no memory, and few are ever accessible; but
+/// emulators and checkers keep accounts of every page. Under Miri, addresses are memory.
+const MOST_PIECES: usize = if cfg!(miri) { LEAST_PIECES } else { 16 << 10 };
+/// How much address space they take at the most, if that is enough for the least.
+const MOST_BYTES: usize = 64 << 30;
 /// How many pieces there are at the least: more than are ever in use at a time.
 const LEAST_PIECES: usize = 4;
 
@@ -33,7 +35,8 @@ impl Reservation {
     /// [`HeapError::Refused`] with the system's reason.
     pub fn new(piece_bytes: usize) -> Result<Self, HeapError> {
         let stride = piece_bytes.next_multiple_of(GRANULE);
-        let bytes = LEAST_BYTES.max(LEAST_PIECES * stride);
+        let pieces = (MOST_BYTES / stride).clamp(LEAST_PIECES, MOST_PIECES);
+        let bytes = pieces * stride;
         let base = pages::map(bytes, Access::Closed)
             .map_err(|source| HeapError::Refused { bytes, source })?;
         Ok(Self { base, bytes, piece_bytes, stride, taken: 0 })

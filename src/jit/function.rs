@@ -6,14 +6,16 @@ use cranelift_codegen::ir::TrapCode;
 use cranelift_codegen::{Context, FinalizedMachExceptionHandler};
 use cranelift_module::FuncId;
 
+use super::Func;
 use super::types::{Signature, WORD_TYPE};
-use super::{Error, Func};
 
 /// Whose frame it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     /// An activation's: its call sites are registered.
     Compiled,
+    /// An exit trampoline's to a function that the program declared, and as below.
+    Host,
     /// The walk begins or ends before it: a walk that meets one has gone wrong and shall say so.
     Trampoline,
 }
@@ -78,7 +80,7 @@ impl Function {
     }
 
     /// Keeps what `codegen`, which has just compiled this function, will forget.
-    pub fn note_code(&mut self, codegen: &Context, keep_text: bool) -> Result<(), Error> {
+    pub fn note_code(&mut self, codegen: &Context, keep_text: bool) {
         let code = codegen.compiled_code().expect("the function was compiled");
         let mut pending = Pending::default();
         for call in code.buffer.call_sites() {
@@ -93,11 +95,11 @@ impl Function {
                     let site = Site { span, offsets: Vec::new(), handler };
                     pending.call_sites.push((call.ret_addr as usize, site));
                 }
-                (Kind::Trampoline, Some(handler)) => {
+                (Kind::Host | Kind::Trampoline, Some(handler)) => {
                     let frame_bytes = frame_bytes.expect("a call with a handler says it");
                     pending.landing = Some((handler, frame_bytes));
                 }
-                (Kind::Trampoline, None) => {}
+                (Kind::Host | Kind::Trampoline, None) => {}
             }
         }
         for (return_offset, span, map) in code.buffer.user_stack_maps() {
@@ -108,9 +110,7 @@ impl Function {
             let site = &mut pending.call_sites[at].1;
             site.span = *span as usize;
             for (ty, offset) in map.entries() {
-                if ty != WORD_TYPE {
-                    return Err(Error::MapEntry { function: self.name.to_string(), ty });
-                }
+                debug_assert_eq!(ty, WORD_TYPE, "the module refuses others");
                 site.offsets.push(offset);
             }
         }
@@ -123,6 +123,5 @@ impl Function {
         self.bytes = code.code_buffer().len();
         self.pending = Some(pending);
         self.defined = true;
-        Ok(())
     }
 }

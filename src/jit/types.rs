@@ -1,5 +1,7 @@
 //! The types that functions of compiled code have: Cranelift's, and references.
 
+use std::fmt;
+
 use cranelift_codegen::ir::{self, AbiParam, ArgumentPurpose, types::I64};
 use cranelift_codegen::isa::CallConv;
 
@@ -17,6 +19,15 @@ pub enum Ty {
 
 /// [`Ty::Ref`], for lists of types.
 pub const REF: Ty = Ty::Ref;
+
+impl fmt::Display for Ty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ref => f.write_str("ref"),
+            Self::Scalar(ty) => ty.fmt(f),
+        }
+    }
+}
 
 impl From<ir::Type> for Ty {
     fn from(ty: ir::Type) -> Self {

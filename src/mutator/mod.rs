@@ -12,8 +12,9 @@ mod statistics;
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
 use std::rc::Rc;
-use std::{panic, ptr};
 
 use thiserror::Error;
 
@@ -30,7 +31,7 @@ use crate::handle::Handles;
 use crate::heap::{self, AllocationBuffer, Cycle, GcRef, Header, Observer, Phase, Slot, WORD};
 use crate::jit::module::{ALLOCATE, ALLOCATE_ARRAY, CALL_HOST, COLLECT, OUT_OF_BOUNDS, THROW};
 use crate::jit::trampoline::Outcome;
-use crate::jit::{Context, Error, Func, Global, Module, REF, Ty};
+use crate::jit::{Context, Error, Func, Global, Module, REF, Signature, Ty};
 use crate::scope::{Heap, Scope, check_arguments};
 use crate::stack::{FrameRoots, STACK_RESERVE, Watch, thread::stack_bounds};
 use crate::trap::{Location, Trap, TrapKind};
@@ -49,7 +50,7 @@ pub enum CallError {
     #[error(transparent)]
     Trap(#[from] Trap),
     /// The arguments are not the function's. It was not called.
-    #[error("`{function}` takes {expected:?}; {given:?} given")]
+    #[error("`{function}` takes ({}); ({}) given", list(.expected), list(.given))]
     Arguments {
         /// The function's name.
         function: String,
@@ -58,18 +59,40 @@ pub enum CallError {
         /// What the call had for them.
         given: Vec<Ty>,
     },
-    /// The host cannot enter the function: it takes or gives a value of more than eight bytes, or it
-    /// was never defined.
-    #[error("the host cannot enter `{0}`: it is not defined, or gives what the host cannot take")]
-    NoEntry(String),
+    /// The function was never defined.
+    #[error("`{0}` is declared and not defined")]
+    Undefined(String),
+    /// The function is the host's own: it has no code to enter.
+    #[error("`{0}` is a host function: only compiled code calls it")]
+    HostFunction(String),
+    /// The function takes or gives something that does not cross to the host.
+    #[error("`{function}` takes or gives a {ty}, which does not cross to the host")]
+    Type {
+        /// The function's name.
+        function: String,
+        /// The type that does not.
+        ty: Ty,
+    },
     /// A function that gives a reference, called where there is no scope to hold it.
     #[error("`{0}` gives a reference: call it in a scope")]
     NoScope(String),
 }
 
+fn list(types: &[Ty]) -> String {
+    let types: Vec<String> = types.iter().map(Ty::to_string).collect();
+    types.join(", ")
+}
+
 /// A thread of execution in compiled code, with its heap.
+///
+/// It belongs to the thread that made it, on whose stack compiled code runs: see
+/// [`crate::stack::with_stack`] for a larger one. The first call of a process installs a handler for
+/// SIGILL, SIGFPE, SIGSEGV and SIGBUS, which leaves what is not a fault of compiled code to the handlers
+/// that were there before.
 pub struct Mutator<C: Collector, O: Observer = ()> {
     module: Module,
+    /// The module's, as long as nobody has put another one in its place.
+    identity: u32,
     collector: C,
     observer: O,
     /// Compiled code holds this address while it runs.
@@ -78,8 +101,14 @@ pub struct Mutator<C: Collector, O: Observer = ()> {
     /// Written by compiled code and by collections.
     globals: Vec<Cell<usize>>,
     handles: Handles,
-    /// What was thrown and is not yet caught, or was not caught; 0 if nothing.
+    /// What was thrown and is not yet caught; 0 if nothing.
     thrown: Cell<usize>,
+    /// What nobody caught, until the host takes it; 0 if nothing.
+    uncaught: Cell<usize>,
+    /// How often host functions have thrown, and the number of what the running one is going to; 0 if
+    /// nothing.
+    throws: u64,
+    throwing: u64,
     /// Where the signal handler notes what compiled code did that the processor refuses.
     watch: Rc<Watch>,
     /// The stack that this mutator's thread has.
@@ -88,6 +117,8 @@ pub struct Mutator<C: Collector, O: Observer = ()> {
     withheld: AllocationBuffer,
     stress: Option<Stress>,
     verify: bool,
+    /// Still set after a collection that panicked.
+    is_collecting: bool,
     missed_roots: MissedRoots,
     statistics: Statistics,
     /// The last collections in a row that the heap filled up again too soon after.
@@ -137,8 +168,12 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             mutator: ptr::null_mut(),
         }));
         let mut mutator = Self {
+            identity: module.identity(),
             handles: Handles::new(module.identity()),
             thrown: Cell::new(0),
+            uncaught: Cell::new(0),
+            throws: 0,
+            throwing: 0,
             watch: Rc::new(Watch::new(fault::<C, O>, context.cast())),
             stack,
             module,
@@ -150,6 +185,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             withheld: AllocationBuffer::EMPTY,
             stress: None,
             verify,
+            is_collecting: false,
             missed_roots: MissedRoots::default(),
             statistics: Statistics::default(),
             futile: 0,
@@ -187,13 +223,26 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         &mut self,
         body: impl FnOnce(&mut Module) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let identity = self.module.identity();
-        let made = body(&mut self.module);
-        assert_eq!(self.module.identity(), identity, "the module is this mutator's own, to add to");
-        let made = made.and_then(|made| self.module.finalize().map(|()| made));
+        let made = panic::catch_unwind(AssertUnwindSafe(|| body(&mut self.module)));
+        self.assert_usable();
+        let made = match made {
+            Ok(Ok(made)) => self.module.finalize().map(|()| Ok(made)),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Ok(Err(panic)),
+        };
         // Also after a failure: what the body defined and made final by itself can be called.
         self.publish_tables();
-        made
+        made.map(|made| made.unwrap_or_else(|panic| panic::resume_unwind(panic)))
+    }
+
+    /// Code and layouts that are in use have to stay, and a collection that has begun has to end. After
+    /// anything else the mutator is lost, and nothing is done with it any more.
+    fn assert_usable(&self) {
+        assert!(!self.is_collecting, "a collection has ended in a panic: the heap is lost");
+        assert!(
+            self.module.identity() == self.identity,
+            "the module is this mutator's own, to add to: it must not be exchanged"
+        );
     }
 
     /// Makes the tables of globals and host functions as large as the module wants them, and tells
@@ -233,6 +282,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         func: Func,
         arguments: &[Val<'_>],
     ) -> Result<Vec<Val<'static>>, CallError> {
+        self.assert_usable();
         if self.module.signature(func).results.contains(&REF) {
             return Err(CallError::NoScope(self.module.name(func).to_owned()));
         }
@@ -275,12 +325,25 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
     /// Enters compiled code. There is one word for each argument, and one for each result.
     fn enter(&mut self, func: Func, mut words: Vec<u64>) -> Result<Vec<u64>, CallError> {
-        let results = &self.module.signature(func).results;
-        let entry = self.module.entry(func).filter(|_| results.iter().all(|ty| Val::can_be(*ty)));
-        let Some(entry) = entry else {
-            return Err(CallError::NoEntry(self.module.name(func).to_owned()));
-        };
+        self.assert_usable();
+        let function = || self.module.name(func).to_owned();
+        let Signature { params, results } = self.module.signature(func);
+        if let Some(&ty) = params.iter().chain(results).find(|ty| !Val::can_be(**ty)) {
+            return Err(CallError::Type { function: function(), ty });
+        }
+        if self.module.is_host_function(func) {
+            return Err(CallError::HostFunction(function()));
+        }
+        let entry = self.module.entry(func).ok_or_else(|| CallError::Undefined(function()))?;
+        if !self.has_stack() {
+            return Err(Trap { kind: self.stack_overflow(), backtrace: Vec::new() }.into());
+        }
         let count = results.len();
+        // What a host function is about to throw stays its own, whatever it calls before.
+        let throwing = std::mem::take(&mut self.throwing);
+        let thrown = self.thrown.take();
+        let pending = (thrown != 0).then(|| self.handles.push(thrown));
+        let running = self.module.running();
         words.resize(words.len().max(count), 0);
 
         let (context, this) = (self.context, ptr::from_mut(self));
@@ -298,6 +361,9 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             assert!((*context).activation == before, "I9: the activation list is out of step");
             outcome
         });
+        drop(running);
+        self.thrown.set(pending.map_or(0, |pending| self.handles.pop(pending)));
+        self.throwing = throwing;
         match outcome {
             Outcome::Returned => {
                 words.truncate(count);
@@ -324,8 +390,20 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         unsafe { &mut *(*context).mutator.cast() }
     }
 
+    /// Whether the stack has as much left as calls to and from the host shall find.
+    fn has_stack(&self) -> bool {
+        let here = 0_u8;
+        // SAFETY: `context` is this mutator's own.
+        ptr::from_ref(&here).addr() >= unsafe { (*self.context).stack_limit }
+    }
+
+    fn stack_overflow(&self) -> TrapKind {
+        TrapKind::StackOverflow { bytes: self.stack.len(), reserve: STACK_RESERVE }
+    }
+
     /// Collects garbage now.
     pub fn collect(&mut self) -> Cycle {
+        self.assert_usable();
         if self.module.options().missed_roots {
             self.detect_missed_roots();
         }
@@ -339,13 +417,15 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             frames: unsafe { FrameRoots::new(self.module.maps(), activation) },
             handles: self.handles.slots(),
             globals: &self.globals,
-            thrown: &self.thrown,
+            exceptions: [&self.thrown, &self.uncaught],
         };
         let layouts = self.module.layouts();
+        self.is_collecting = true;
         self.observer.enter(Phase::Roots);
-        // SAFETY: every reference was born as one in `jit::emit` and is in a mapped slot (I1), a
-        // global, or a field that its layout names.
+        // SAFETY: every reference is in a mapped slot (I1), a handle (I8), a global, or a field that its
+        // layout names (I7): so says whoever emitted the code.
         let cycle = unsafe { self.collector.collect(&roots, layouts, buffer, &mut self.observer) };
+        self.is_collecting = false;
         self.observer.collected(&cycle);
         self.observer.enter(Phase::Mutator);
         self.statistics.add(&cycle);
@@ -368,6 +448,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
     /// Allocates, collecting if it has to.
     fn allocate(&mut self, header: Header) -> Result<GcRef, TrapKind> {
+        self.assert_usable();
         self.statistics.slow_allocations += 1;
         let bytes = header.bytes(self.module.layouts());
         if self.stress.as_mut().is_some_and(Stress::is_due) {
@@ -457,6 +538,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         assert!(context.activation.is_null(), "compiled code is active");
         self.globals.fill(Cell::new(0));
         self.thrown.set(0);
+        self.uncaught.set(0);
         self.missed_roots = MissedRoots::default();
         context.allocated_objects = 0;
         (self.statistics, self.futile, self.allocated_when_full) = (Statistics::default(), 0, 0);
@@ -499,6 +581,7 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
 impl<C: Collector, O: Observer> Heap for Mutator<C, O> {
     fn module(&self) -> &Module {
+        self.assert_usable();
         &self.module
     }
 
@@ -523,11 +606,23 @@ impl<C: Collector, O: Observer> Heap for Mutator<C, O> {
     }
 
     fn global(&self, global: Global) -> Slot {
+        self.assert_usable();
         slot_of(&self.globals[global.index()])
     }
 
-    fn thrown(&self) -> Slot {
-        slot_of(&self.thrown)
+    fn throw(&mut self, exception: usize) -> u64 {
+        self.thrown.set(exception);
+        self.throws += 1;
+        self.throwing = self.throws;
+        self.throwing
+    }
+
+    fn throwing(&self) -> u64 {
+        self.throwing
+    }
+
+    fn take_uncaught(&mut self) -> usize {
+        self.uncaught.take()
     }
 
     fn statistics(&self) -> Statistics {

@@ -5,12 +5,13 @@ use std::cell::Cell;
 use crate::heap::{Roots, RootsVisited, Slot};
 use crate::stack::FrameRoots;
 
-/// Frames, then handles, then globals, then what was thrown and is not caught.
+/// Frames, then handles, then globals, then what was thrown.
 pub(super) struct MutatorRoots<'a> {
     pub frames: FrameRoots<'a>,
     pub handles: &'a [Cell<usize>],
     pub globals: &'a [Cell<usize>],
-    pub thrown: &'a Cell<usize>,
+    /// Not counted as long as nothing is in them.
+    pub exceptions: [&'a Cell<usize>; 2],
 }
 
 // SAFETY: the frames' slots are what the maps name; handles, globals and the thrown reference are
@@ -24,10 +25,7 @@ unsafe impl Roots for MutatorRoots<'_> {
         };
         self.handles.iter().for_each(&mut visit_cell);
         self.globals.iter().for_each(&mut visit_cell);
-        // Not a slot that counts are compared by, as long as nothing is in it.
-        if self.thrown.get() != 0 {
-            visit_cell(self.thrown);
-        }
+        self.exceptions.into_iter().filter(|cell| cell.get() != 0).for_each(visit_cell);
         visited
     }
 }

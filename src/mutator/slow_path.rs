@@ -14,8 +14,9 @@ use crate::collector::Collector;
 use crate::heap::header::MAX_LENGTH;
 use crate::heap::{GcRef, Header, Observer, Place, WORD};
 use crate::jit::Context;
+use crate::jit::emit::{NULL_REFERENCE, UNREACHABLE};
 use crate::scope::Scope;
-use crate::stack::{Fault, Frame, Landing, STACK_RESERVE, frames_of};
+use crate::stack::{Fault, Frame, Landing, find_frame, frames_of};
 use crate::trap::{HostError, Location, TrapKind};
 
 /// The addresses that the fields of null would have.
@@ -69,11 +70,15 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             let exit = match exit {
                 Exit::Throw => match mutator.handler() {
                     Some((handler, fp)) => handler.land(fp, mutator.thrown.take()),
-                    None => Exit::Trap(TrapKind::Uncaught),
+                    None => {
+                        mutator.uncaught.set(mutator.thrown.take());
+                        Exit::Trap(TrapKind::Uncaught)
+                    }
                 },
                 exit => exit,
             };
-            mutator.exit = Some((exit, mutator.backtrace()));
+            let fault = mutator.watch.fault.take();
+            mutator.exit = Some((exit, mutator.backtrace(fault)));
             (*(*context).activation).abandon()
         }
     }
@@ -91,18 +96,29 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
     /// The handler of what is thrown now, and the frame pointer of the frame that it is in.
     fn handler(&self) -> Option<(Landing, usize)> {
-        let mut found = None;
-        self.newest_frames(|Frame { pc, fp }| {
-            let site = self.module.maps().get(pc);
-            let handler = site.and_then(|site| Some((site.handler?, site.span)));
-            found = found.or(handler.map(|(pc, frame_bytes)| (Landing { pc, frame_bytes }, fp)));
-        });
-        found
+        // SAFETY: as in `newest_frames`.
+        unsafe {
+            find_frame((*self.context).activation.as_ref()?, |Frame { pc, fp }| {
+                let site = self.module.maps().get(pc)?;
+                Some((Landing { pc: site.handler?, frame_bytes: site.span }, fp))
+            })
+        }
     }
 
-    fn backtrace(&self) -> Vec<Location> {
+    /// The functions of the newest activation, newest first; after a fault, that of the instruction
+    /// before those that wait.
+    fn backtrace(&self, fault: Option<Fault>) -> Vec<Location> {
         let mut backtrace = Vec::new();
+        // A return address may be the end of its function; an instruction's is not.
+        let faulting = fault.and_then(|fault| self.module.locate(fault.pc + 1));
+        if let Some((function, offset)) = faulting {
+            backtrace.push(Location { function: function.clone(), offset: offset - 1 });
+        }
+        let mut is_faulting = faulting.is_some_and(|(_, offset)| offset > 1);
         self.newest_frames(|frame| {
+            if std::mem::take(&mut is_faulting) {
+                return;
+            }
             if let Some((function, offset)) = self.module.locate(frame.pc) {
                 backtrace.push(Location { function: function.clone(), offset });
             }
@@ -120,8 +136,10 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
             Some(TrapCode::INTEGER_DIVISION_BY_ZERO) => TrapKind::DivisionByZero,
             Some(TrapCode::INTEGER_OVERFLOW) => TrapKind::IntegerOverflow,
             Some(TrapCode::BAD_CONVERSION_TO_INTEGER) => TrapKind::BadConversion,
+            Some(TrapCode::HEAP_OUT_OF_BOUNDS) => TrapKind::OutOfBounds,
+            Some(NULL_REFERENCE) => TrapKind::NullReference,
+            Some(UNREACHABLE) | None => TrapKind::IllegalInstruction,
             Some(code) => TrapKind::User(code.as_raw().get()),
-            None => TrapKind::User(0),
         }
     }
 
@@ -139,10 +157,6 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
         let missed_root = self.missed_roots.of(address).filter(|_| stale).map(Box::new);
         TrapKind::BadAccess { address, stale, missed_root }
     }
-
-    fn stack_overflow(&self) -> TrapKind {
-        TrapKind::StackOverflow { bytes: self.stack.len(), reserve: STACK_RESERVE }
-    }
 }
 
 /// Goes on after a fault of compiled code.
@@ -153,9 +167,13 @@ pub(super) extern "C" fn fault<C: Collector, O: Observer>(context: *mut c_void) 
     unsafe {
         let mutator = Mutator::<C, O>::from_context(context);
         let exit = panic::catch_unwind(AssertUnwindSafe(|| {
-            let fault = mutator.watch.fault.take().expect("the signal handler noted it");
+            let fault = mutator.watch.fault.get().expect("the signal handler noted it");
             let activation = (*context).activation.cast_mut();
-            ((*activation).exit_fp, (*activation).exit_pc) = (fault.fp, fault.pc);
+            let frame = match mutator.module.starts_at(fault.pc) {
+                true => fault.caller(),
+                false => Frame { pc: fault.pc, fp: fault.fp },
+            };
+            ((*activation).exit_fp, (*activation).exit_pc) = (frame.fp, frame.pc);
             Exit::Trap(mutator.trap_kind(fault))
         }));
         Mutator::<C, O>::leave(context, exit.unwrap_or_else(Exit::Panic))
@@ -213,12 +231,15 @@ pub(super) extern "C" fn call_host<C: Collector, O: Observer>(
     // references in it are not used after the handles have been made.
     unsafe {
         Mutator::<C, O>::host(context, |mutator| {
+            mutator.assert_usable();
+            mutator.throwing = 0;
             let host = mutator.module.host_body(number);
             let (params, results) = (&host.signature.params, &host.signature.results);
             let mut scope = Scope::new(mutator);
             let arguments = scope.vals(params, slice::from_raw_parts(words, params.len()));
             let given = (host.body)(&mut scope, &arguments).map_err(|error: HostError| {
-                if error.is_thrown() { Exit::Throw } else { Exit::Trap(error.into()) }
+                let is_own = error.exception() == Some(scope.throwing());
+                if is_own { Exit::Throw } else { Exit::Trap(error.into()) }
             })?;
             if !given.iter().map(|val| val.ty()).eq(results.iter().copied()) {
                 let message = format!("`{}` gives {results:?}, not {given:?}", host.name);

@@ -18,4 +18,4 @@ pub use frame_roots::FrameRoots;
 pub use map::{CallSite, MapTable};
 pub use thread::{STACK_RESERVE, with_stack};
 pub use unmapped::{Spot, unmapped_words};
-pub use walk::{Frame, frames, frames_of};
+pub use walk::{Frame, find_frame, frames, frames_of};

@@ -4,6 +4,8 @@
 //! Cranelift's, compiled with `preserve_frame_pointers`. The host's own frames, which promise
 //! nothing, are stepped over by the list of activations.
 
+use std::convert::Infallible;
+
 use super::Activation;
 use crate::heap::WORD;
 
@@ -41,13 +43,34 @@ pub unsafe fn frames(newest: *const Activation, mut visit: impl FnMut(Frame)) {
 /// The activation is on this thread's stack and was left through an exit trampoline.
 #[inline(always)]
 pub unsafe fn frames_of(activation: &Activation, mut visit: impl FnMut(Frame)) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        find_frame(activation, |frame| {
+            visit(frame);
+            None::<Infallible>
+        });
+    }
+}
+
+/// What `find` finds in the newest frame of an activation that it finds something in.
+///
+/// # Safety
+/// As for [`frames_of`].
+#[inline(always)]
+pub unsafe fn find_frame<T>(
+    activation: &Activation,
+    mut find: impl FnMut(Frame) -> Option<T>,
+) -> Option<T> {
     let mut frame = Frame { pc: activation.exit_pc, fp: activation.exit_fp };
     while frame.fp != activation.entry_fp {
-        visit(frame);
+        if let Some(found) = find(frame) {
+            return Some(found);
+        }
         // SAFETY: I3: between exit and entry each frame is compiled and keeps its caller's FP and
         // return address here.
         frame = unsafe { caller(frame.fp) };
     }
+    None
 }
 
 /// # Safety

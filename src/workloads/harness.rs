@@ -112,7 +112,8 @@ pub struct Setup {
 impl Setup {
     /// A run on a heap of this size, as fast as the environment's debug modes let it be.
     pub fn new(heap: HeapSize) -> Self {
-        let DebugModes { stress, protect, verify, missed_roots } = DebugModes::from_env_or_none();
+        let DebugModes { stress, protect, verify, missed_roots, .. } =
+            DebugModes::from_env_or_none();
         Self {
             heap,
             prefault: false,

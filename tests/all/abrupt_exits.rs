@@ -16,22 +16,19 @@ use tospace::{CallError, Mutator, TrapKind, Val, args};
 use crate::support::{boxes, int, mutator};
 
 thread_local! {
-    static PANIC_AT: Cell<u64> = const { Cell::new(u64::MAX) };
+    static PANICS: Cell<bool> = const { Cell::new(false) };
     static INNER: Cell<Option<Func>> = const { Cell::new(None) };
 }
 
-/// A collector of somebody else's: semispace, whose collections can be made to panic.
-struct Fragile {
-    inner: Semispace,
-    collections: u64,
-}
+/// A collector of somebody else's: semispace, whose collections panic when they are half done.
+struct Fragile(Semispace);
 
-// SAFETY: it does what `Semispace` does, or panics before that.
+// SAFETY: it does what `Semispace` does, and panics.
 unsafe impl Collector for Fragile {
     const ATTRS: CollectorAttrs = CollectorAttrs { name: "fragile", ..Semispace::ATTRS };
 
     fn new(options: HeapOptions) -> Result<Self, HeapError> {
-        Ok(Self { inner: Semispace::new(options)?, collections: 0 })
+        Ok(Self(Semispace::new(options)?))
     }
 
     unsafe fn allocate(
@@ -41,7 +38,7 @@ unsafe impl Collector for Fragile {
         observer: &mut impl Observer,
     ) -> Option<GcRef> {
         // SAFETY: the caller's promise.
-        unsafe { self.inner.allocate(bytes, buffer, observer) }
+        unsafe { self.0.allocate(bytes, buffer, observer) }
     }
 
     unsafe fn collect(
@@ -51,31 +48,30 @@ unsafe impl Collector for Fragile {
         buffer: &mut AllocationBuffer,
         observer: &mut impl Observer,
     ) -> Cycle {
-        self.collections += 1;
-        assert!(self.collections != PANIC_AT.get(), "collection {} panics", self.collections);
         // SAFETY: the caller's promise.
-        unsafe { self.inner.collect(roots, layouts, buffer, observer) }
+        unsafe { self.0.collect(roots, layouts, buffer, observer) };
+        panic!("in the middle");
     }
 
     unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage {
         // SAFETY: the caller's promise.
-        unsafe { self.inner.usage(buffer) }
+        unsafe { self.0.usage(buffer) }
     }
 
     fn place(&self, reference: GcRef, buffer: &AllocationBuffer) -> Place {
-        self.inner.place(reference, buffer)
+        self.0.place(reference, buffer)
     }
 
     unsafe fn reset(&mut self, buffer: &mut AllocationBuffer) {
         // SAFETY: the caller's promise.
-        unsafe { self.inner.reset(buffer) }
+        unsafe { self.0.reset(buffer) }
     }
 }
 
 /// Enters `inner`, which does not return; says how it ended.
 extern "C" fn enter_inner(context: *mut Context) -> i64 {
     // SAFETY: the host function that the exit trampoline called, with its context.
-    let mutator = unsafe { Mutator::<Fragile>::from_context(context) };
+    let mutator = unsafe { Mutator::<Semispace>::from_context(context) };
     let inner = INNER.get().expect("set before the call");
     match panic::catch_unwind(AssertUnwindSafe(|| mutator.call(inner, &[]))) {
         Ok(Ok(_)) => 0,
@@ -86,20 +82,27 @@ extern "C" fn enter_inner(context: *mut Context) -> i64 {
 }
 
 struct Program {
-    mutator: Mutator<Fragile>,
+    mutator: Mutator<Semispace>,
     outer: Func,
 }
 
 /// outer(n): holds box n while `inner` ends abruptly, collects, and gives 10 n plus how it ended.
 /// inner: holds a box and asks for an array of negative length, after a collection if `collects`.
 fn program(collects: bool) -> Program {
-    let mut boxes = boxes(Fragile::ATTRS);
+    let mut boxes = boxes(Semispace::ATTRS);
     let (module, layout, number) = (&mut boxes.module, boxes.layout, boxes.number);
     let numbers = module.scalars("numbers", 8).unwrap();
+    let may_panic = module
+        .host_function("may_panic", Signature::default(), |_, _| {
+            assert!(!PANICS.get(), "the host panics");
+            Ok(vec![])
+        })
+        .unwrap();
     let inner = module
         .function("inner", Signature::default(), |e| {
             let own = e.int(I64, 77);
             let held = e.new_record(layout, args![own]);
+            e.call(may_panic, args![]);
             if collects {
                 e.collect();
             }
@@ -125,12 +128,12 @@ fn program(collects: bool) -> Program {
             e.ret(args![sum]);
         })
         .unwrap();
-    Program { mutator: mutator::<Fragile>(boxes.module, 1 << 20), outer }
+    Program { mutator: mutator::<Semispace>(boxes.module, 1 << 20), outer }
 }
 
 #[test]
 fn an_inner_trap_leaves_the_outer_activation_intact() {
-    PANIC_AT.set(u64::MAX);
+    PANICS.set(false);
     let Program { mut mutator, outer } = program(true);
     for round in 0..100 {
         let result = int(mutator.call(outer, &[Val::I64(round)]).expect("the outer call returns"));
@@ -145,11 +148,11 @@ fn an_inner_trap_leaves_the_outer_activation_intact() {
 #[test]
 fn an_inner_panic_leaves_the_outer_activation_intact() {
     let Program { mut mutator, outer } = program(true);
-    PANIC_AT.set(1);
+    PANICS.set(true);
     let result = int(mutator.call(outer, &[Val::I64(5)]).expect("the outer call returns"));
     assert_eq!(result, 53);
     assert_eq!(mutator.statistics().live_bytes_last, 16);
-    PANIC_AT.set(u64::MAX);
+    PANICS.set(false);
     let result = int(mutator.call(outer, &[Val::I64(6)]).expect("the outer call returns"));
     assert_eq!(result, 61);
 }
@@ -157,11 +160,12 @@ fn an_inner_panic_leaves_the_outer_activation_intact() {
 #[test]
 fn a_panic_comes_out_of_call_as_the_same_panic() {
     let Program { mut mutator, outer } = program(false);
-    PANIC_AT.set(1);
-    let call = AssertUnwindSafe(|| mutator.call(outer, &[Val::I64(5)]));
-    let panic = panic::catch_unwind(call).expect_err("the collection panics");
-    assert_eq!(panic.downcast_ref::<String>().unwrap(), "collection 1 panics");
-    PANIC_AT.set(u64::MAX);
+    let inner = INNER.get().expect("the program sets it");
+    PANICS.set(true);
+    let call = AssertUnwindSafe(|| mutator.call(inner, &[]));
+    let panic = panic::catch_unwind(call).expect_err("the host panics");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the host panics"));
+    PANICS.set(false);
     let result = int(mutator.call(outer, &[Val::I64(6)]).expect("it can be used again"));
     assert_eq!(result, 61);
 }
@@ -196,4 +200,30 @@ fn out_of_a_function_with_arguments_on_the_stack() {
         arguments[COUNT - 1] = Val::I64(-1);
         assert!(matches!(mutator.call(many, &arguments), Err(CallError::Trap(_))));
     }
+}
+
+/// A collection that panics has moved some objects and not others: nobody sees them any more.
+#[test]
+fn a_collector_that_panics() {
+    let mut boxes = boxes(Fragile::ATTRS);
+    let (layout, global) = (boxes.layout, boxes.module.global());
+    let collects = boxes
+        .module
+        .function("collects", Signature::default(), |e| {
+            let zero = e.int(I64, 0);
+            let held = e.new_record(layout, args![zero]);
+            e.collect();
+            e.store_global(global, held);
+        })
+        .unwrap();
+    let mut mutator = mutator::<Fragile>(boxes.module, 1 << 20);
+    let message = |call: &mut dyn FnMut()| {
+        let panic = panic::catch_unwind(AssertUnwindSafe(call)).expect_err("it is lost");
+        (*panic.downcast_ref::<&str>().expect("a message")).to_owned()
+    };
+    assert_eq!(message(&mut || drop(mutator.call(collects, &[]))), "in the middle");
+    let lost = "a collection has ended in a panic: the heap is lost";
+    assert_eq!(message(&mut || drop(mutator.call(collects, &[]))), lost);
+    assert_eq!(message(&mut || _ = mutator.collect()), lost);
+    assert_eq!(message(&mut || mutator.scope(|scope| _ = scope.load_global(global))), lost);
 }

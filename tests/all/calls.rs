@@ -414,6 +414,51 @@ fn exceptions_and_the_host() {
     });
 }
 
+/// What the host is going to throw stays what it is, whatever it calls before; and what it has kept from
+/// an earlier call is no exception any more.
+#[test]
+fn exceptions_that_the_host_holds_back() {
+    each(|mut boxes, run| {
+        let thrower = thrower(&mut boxes);
+        let (layout, number) = (boxes.layout, boxes.number);
+        let kept = std::cell::RefCell::new(None);
+        let holds_back = boxes
+            .module
+            .host_function("holds_back", int_to_int(), move |scope, given| {
+                if let Some(kept) = kept.take() {
+                    return Err(kept);
+                }
+                let own = scope.new_record(layout, given)?;
+                let error = scope.throw(own);
+                for uncaught in [0, 7] {
+                    let result = scope.call(thrower, &[Val::I64(uncaught)]);
+                    assert_eq!(result.is_err(), uncaught > 0);
+                }
+                *kept.borrow_mut() = Some(error.clone());
+                Err(error)
+            })
+            .unwrap();
+        let guarded = boxes
+            .module
+            .function("guarded", int_to_int(), |e| {
+                let value = e.param(0);
+                e.try_call(
+                    holds_back,
+                    args![value],
+                    |e, results| e.ret(&results),
+                    |e, thrown| {
+                        let own = e.load(thrown, number, I64);
+                        let again = e.call(holds_back, args![own]);
+                        e.ret(&again);
+                    },
+                );
+            })
+            .unwrap();
+        let Err(CallError::Trap(trap)) = run(boxes.module, guarded, 5) else { panic!("a trap") };
+        assert!(trap.to_string().starts_with("an exception of an earlier call"), "{trap}");
+    });
+}
+
 #[test]
 fn an_exception_that_nobody_catches() {
     each(|mut boxes, run| {

@@ -348,6 +348,27 @@ fn mistakes_say_what_is_wrong() {
         ),
         (
             message(|scope, node| {
+                // The same number as `numbers`, in a module where that has other elements.
+                let mut others = Module::new(ModuleOptions::new(Semispace::ATTRS)).unwrap();
+                others.record(Record::new("none")).unwrap();
+                let foreign = others.scalars("foreign", 8).unwrap();
+                assert_eq!(foreign.id(), node.numbers.id());
+                let array = scope.new_array(node.numbers, 3).unwrap();
+                scope.array_store(array, foreign, 2, Val::I64(-1));
+            }),
+            "`numbers` as an array of something else",
+        ),
+        (
+            message(|scope, node| {
+                let mut others = Module::new(ModuleOptions::new(Semispace::ATTRS)).unwrap();
+                let foreign = others.scalars("foreign", 8).unwrap();
+                assert_eq!(foreign.id(), node.id);
+                _ = scope.new_array(foreign, 3);
+            }),
+            "an array layout of another module",
+        ),
+        (
+            message(|scope, node| {
                 let node_ref = one(scope, node);
                 let mut others = mutator::<Semispace>(boxes(Semispace::ATTRS).module, 1 << 20);
                 others.scope(|others| others.is_null(node_ref));

@@ -1,5 +1,7 @@
 //! Mistakes with modules and calls are errors that name what is wrong.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use cranelift_codegen::ir::types::{F64, I8, I64};
 use tospace::collector::{Collector, MarkSweep, Semispace};
 use tospace::heap::HeapOptions;
@@ -33,7 +35,7 @@ fn a_function_that_only_the_host_calls_and_nobody_defined() {
     let forgotten = boxes.module.declare("forgotten", Signature::default()).unwrap();
     let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
     let error = mutator.call(forgotten, &[]).expect_err("not defined");
-    assert_eq!(error, CallError::NoEntry("forgotten".to_owned()));
+    assert_eq!(error, CallError::Undefined("forgotten".to_owned()));
     mutator.compile(|module| module.define(forgotten, |_| {})).unwrap();
     assert_eq!(mutator.call(forgotten, &[]), Ok(vec![]));
 }
@@ -233,6 +235,107 @@ fn a_compilation_that_fails_after_making_code_final() {
     assert!(result.is_err());
     let keep = made.expect("it was defined");
     assert_eq!(mutator.call(keep, &[Val::I64(5)]), Ok(vec![Val::I64(5)]));
+}
+
+/// As above, with a panic.
+#[test]
+fn a_compilation_that_panics_after_making_code_final() {
+    let boxes = boxes(Semispace::ATTRS);
+    let (layout, number) = (boxes.layout, boxes.number);
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    let mut made = None;
+    let compile = AssertUnwindSafe(|| {
+        mutator.compile(|module| -> Result<(), Error> {
+            let global = (0..1000).map(|_| module.global()).last().expect("a thousand");
+            let signature = Signature::new([I64.into()], [I64.into()]);
+            made = Some(module.function("keep", signature, |e| {
+                let value = e.param(0);
+                let object = e.new_record(layout, args![value]);
+                e.store_global(global, object);
+                let object = e.load_global(global);
+                let value = e.load(object, number, I64);
+                e.ret(args![value]);
+            })?);
+            module.finalize()?;
+            panic!("changed my mind")
+        })
+    });
+    assert!(catch_unwind(compile).is_err());
+    let keep = made.expect("it was defined");
+    assert_eq!(mutator.call(keep, &[Val::I64(5)]), Ok(vec![Val::I64(5)]));
+}
+
+/// While its code is active: what is active gets out, and nothing else is done with what is lost.
+#[test]
+fn a_module_that_is_exchanged_by_a_host_function() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    let layout = boxes.layout;
+    let exchanges = boxes
+        .module
+        .host_function("exchanges", Signature::default(), |scope, _| {
+            scope.compile(|module| {
+                *module = crate::support::boxes(Semispace::ATTRS).module;
+                Ok(())
+            })?;
+            Ok(vec![])
+        })
+        .unwrap();
+    let calls = boxes
+        .module
+        .function("calls", Signature::default(), |e| {
+            let zero = e.int(I64, 0);
+            let held = e.new_record(layout, args![zero]);
+            e.call(exchanges, args![]);
+            e.is_null(held);
+        })
+        .unwrap();
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    let panics = |result: Result<(), Box<dyn std::any::Any + Send>>| {
+        let panic = result.expect_err("it is lost");
+        let message = panic.downcast_ref::<&str>().expect("a message");
+        assert!(message.contains("this mutator's own"), "{message}");
+    };
+    panics(catch_unwind(AssertUnwindSafe(|| drop(mutator.call(calls, &[])))));
+    panics(catch_unwind(AssertUnwindSafe(|| drop(mutator.call(calls, &[])))));
+    panics(catch_unwind(AssertUnwindSafe(|| _ = mutator.collect())));
+    panics(catch_unwind(AssertUnwindSafe(|| {
+        mutator.scope(|scope| drop(scope.new_record(layout, &[Val::I64(1)])));
+    })));
+}
+
+/// The crate's own trampolines have names, but no program means them.
+#[test]
+fn finding_functions() {
+    let mut boxes = boxes(Semispace::ATTRS);
+    assert_eq!(boxes.module.find("allocate"), None);
+    let own = boxes.module.function("allocate", Signature::default(), |_| {}).unwrap();
+    let host =
+        boxes.module.host_function("throw", Signature::default(), |_, _| Ok(vec![])).unwrap();
+    assert_eq!(boxes.module.find("allocate"), Some(own));
+    assert_eq!(boxes.module.find("throw"), Some(host));
+    let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+    assert_eq!(mutator.module().find("entry"), None);
+    assert_eq!(mutator.call(own, &[]), Ok(vec![]));
+    let error = mutator.call(host, &[]).expect_err("it has no code");
+    assert_eq!(error.to_string(), "`throw` is a host function: only compiled code calls it");
+}
+
+/// A map may have entries of any type for Cranelift; here references have 64 bits.
+#[test]
+fn a_map_with_a_narrow_entry() {
+    use cranelift_codegen::ir::{InstBuilder, types::I32};
+    let mut boxes = boxes(Semispace::ATTRS);
+    let result = boxes.module.function("narrow", Signature::new([I64.into()], [I64.into()]), |e| {
+        let wide = e.param(0);
+        let narrow = e.ins().ireduce(I32, wide);
+        e.builder().declare_value_needs_stack_map(narrow);
+        e.collect();
+        let wide = e.ins().uextend(I64, narrow);
+        e.ret(args![wide]);
+    });
+    let error = result.expect_err("half a reference");
+    let expected = "function `narrow` keeps a i32 in a stack map; references are i64";
+    assert_eq!(error.to_string(), expected);
 }
 
 #[test]

@@ -1,10 +1,20 @@
 //! What a slot may hold: null, an immediate, a reference to elsewhere, the same object as another.
 
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::panic;
+
+use cranelift_codegen::ir::{InstBuilder, types::I64};
 use tospace::collector::{Collector, MarkSweep, Semispace};
 use tospace::heap::{
     AllocationBuffer, GcRef, Header, HeapOptions, Layouts, Record, Roots, RootsVisited, Slot,
     Space, header,
 };
+use tospace::jit::{Context, OptLevel, Signature};
+use tospace::stack::{FrameRoots, MapTable};
+use tospace::{Val, args};
+
+use crate::support::{boxes_at, int, mutator};
 
 /// Roots in an array of words.
 struct Words(Vec<usize>);
@@ -99,4 +109,81 @@ fn collect_odd_slots<C: Collector>() {
 fn null_immediates_and_references_to_elsewhere() {
     collect_odd_slots::<Semispace>();
     collect_odd_slots::<MarkSweep>();
+}
+
+/// Null and immediates live in frames like references, in mapped slots, and no collection changes them.
+#[test]
+fn immediates_in_frames() {
+    for opt_level in [OptLevel::None, OptLevel::Speed, OptLevel::SpeedAndSize] {
+        let mut boxes = boxes_at(Semispace::ATTRS, opt_level);
+        let (layout, number) = (boxes.layout, boxes.number);
+        let mixed = boxes
+            .module
+            .function("mixed", Signature::new([I64.into()], [I64.into()]), |e| {
+                let value = e.param(0);
+                // Tagged by their lowest bit: declared, because what flows here may be a reference.
+                let tagged = e.ins().ishl_imm_u(value, 1);
+                let tagged = e.ins().bor_imm_u(tagged, 1);
+                let tagged = e.adopt_ref(tagged);
+                let object = e.new_record(layout, args![value]);
+                let null = e.null();
+                let held = [tagged, object, null, object].map(|held| e.ref_var(held));
+                e.collect();
+                e.collect();
+                let [tagged, object, null, again] = held.map(|held| e.get_ref(held));
+                let untagged = e.ins().ushr_imm_u(tagged.value(), 1);
+                let own = e.load(object, number, I64);
+                let same = e.is_same(object, again);
+                let is_null = e.is_null(null);
+                let mut sum = e.ins().iadd(untagged, own);
+                for flag in [same, is_null] {
+                    let flag = e.ins().uextend(I64, flag);
+                    sum = e.ins().iadd(sum, flag);
+                }
+                e.ret(args![sum]);
+            })
+            .unwrap();
+        let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+        mutator.set_verify(true);
+        // An immediate that would be an address in the heap, were it not for the tag.
+        for value in [5, 1 << 40, 0x7f00_0000_0000] {
+            let result = int(mutator.call(mixed, &[Val::I64(value)]).unwrap());
+            assert_eq!(result, 2 * value + 2);
+        }
+        assert_eq!(mutator.statistics().live_bytes_last, 16);
+        assert!(mutator.statistics().total.slots_visited >= 3 * 6);
+    }
+}
+
+/// A walk that meets a return address which nobody registered says so.
+#[test]
+fn a_return_address_that_is_unknown() {
+    thread_local! {
+        static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    extern "C" fn walks(context: *mut Context) {
+        // SAFETY: compiled code waits at the exit trampoline that called this function; the table has
+        // no call site at all, which is the mistake.
+        let walk = || unsafe {
+            let maps = MapTable::default();
+            FrameRoots::new(&maps, (*context).activation).visit(|_| {});
+        };
+        let panic = panic::catch_unwind(walk).expect_err("nothing is registered");
+        let message = panic.downcast_ref::<String>().expect("a message").clone();
+        SAID.set(message);
+    }
+    let mut boxes = boxes_at(Semispace::ATTRS, OptLevel::Speed);
+    // SAFETY: it has this signature, does not unwind and keeps no reference.
+    let walks = unsafe {
+        boxes.module.declare_host("walks", Signature::default(), walks as *const c_void).unwrap()
+    };
+    let calls = boxes
+        .module
+        .function("calls", Signature::default(), |e| {
+            e.call(walks, args![]);
+            e.ret(args![]);
+        })
+        .unwrap();
+    mutator::<Semispace>(boxes.module, 1 << 20).call(calls, &[]).unwrap();
+    SAID.with_borrow(|said| assert!(said.contains("no call site of registered code"), "{said}"));
 }

@@ -7,7 +7,7 @@ use tospace::collector::{Collector, MarkSweep, Semispace};
 use tospace::heap::{HeapOptions, Record};
 use tospace::jit::{Emit, Func, Module, ModuleOptions, OptLevel, REF, Signature};
 use tospace::stack::{STACK_RESERVE, with_stack};
-use tospace::{CallError, HostError, Mutator, Trap, TrapKind, Val, args};
+use tospace::{CallError, HostError, Mutator, Scope, Trap, TrapKind, Val, args};
 
 use crate::support::{Boxes, boxes, emit_garbage, int, mutator};
 
@@ -131,6 +131,15 @@ fn wrongs() -> Vec<Wrong> {
                 e.ret(args![zero]);
             },
             Some(TrapKind::User(42)),
+        ),
+        (
+            "cranelifts_own_trap",
+            |e, _| {
+                let zero = e.param(0);
+                e.ins().trapz(zero, TrapCode::HEAP_OUT_OF_BOUNDS);
+                e.ret(args![zero]);
+            },
+            Some(TrapKind::OutOfBounds),
         ),
         (
             "wild_access",
@@ -466,4 +475,87 @@ fn traps_after_the_host_did_something() {
         let name = if numbers[0] == 0 { "first" } else { "later" };
         assert_eq!(&*inner.backtrace[0].function, name);
     }
+}
+
+/// A host function that leaves too little stack calls compiled code: it is not entered.
+#[test]
+fn a_stack_that_the_host_has_used_up() {
+    fn eat(scope: &mut Scope<'_>, func: Func, kib: usize) -> Result<(), CallError> {
+        let eaten = std::hint::black_box([0_u8; 8 << 10]);
+        let result =
+            if kib == 0 { scope.call(func, &[]).map(drop) } else { eat(scope, func, kib - 8) };
+        std::hint::black_box(&eaten);
+        result
+    }
+    with_stack(1 << 20, || {
+        let mut boxes = boxes(Semispace::ATTRS);
+        let module = &mut boxes.module;
+        let nothing = module.function("nothing", Signature::default(), |_| {}).unwrap();
+        let eats = module
+            .host_function("eats", Signature::new([I64.into()], []), move |scope, given| {
+                let kib = given[0].as_i64().expect("an i64");
+                eat(scope, nothing, kib as usize)?;
+                Ok(vec![])
+            })
+            .unwrap();
+        let calls = module
+            .function("calls", Signature::new([I64.into()], []), |e| {
+                let kib = e.param(0);
+                e.call(eats, args![kib]);
+                e.ret(args![]);
+            })
+            .unwrap();
+        let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+        for kib in [80, 1120, 80, 1120] {
+            let result = mutator.call(calls, &[Val::I64(kib)]);
+            if kib == 80 {
+                assert_eq!(result, Ok(vec![]));
+                continue;
+            }
+            let TrapKind::Host(error) = trap(result).kind else { panic!("the host's error") };
+            let inner = error.error().expect("an error").downcast_ref::<CallError>();
+            let Some(CallError::Trap(inner)) = inner else { panic!("{error}") };
+            assert!(matches!(inner.kind, TrapKind::StackOverflow { .. }), "{inner}");
+        }
+    })
+    .unwrap();
+}
+
+/// The backtrace of a stack's overflow has every frame, also if the fault is a function's first
+/// instruction, before it has a frame of its own.
+#[test]
+fn the_backtrace_of_an_overflow_is_complete() {
+    with_stack(1 << 20, || {
+        let mut boxes = boxes(Semispace::ATTRS);
+        let signature = || Signature::new([I64.into(); 4], [I64.into()]);
+        let names = ["ping", "pong", "pang"];
+        let funcs = names.map(|name| boxes.module.declare(name, signature()).unwrap());
+        for index in 0..3 {
+            let body = |e: &mut Emit| {
+                // Frames of different sizes, so that each function meets the end sooner or later.
+                let values: Vec<_> = (0..4).map(|param| e.param(param)).collect();
+                let more = e.ins().iadd_imm_s(values[0], 1);
+                let rest = &values[1..];
+                let next = funcs[(index + 1) % 3];
+                let result = e.call(next, args![more, rest[0], rest[1], rest[2]]).scalar();
+                let kept = rest.iter().take(index).fold(result, |sum, &v| e.ins().iadd(sum, v));
+                e.ret(args![kept]);
+            };
+            boxes.module.define(funcs[index], body).unwrap();
+        }
+        let mut mutator = mutator::<Semispace>(boxes.module, 1 << 20);
+        for (first, func) in funcs.into_iter().enumerate() {
+            let trap = trap(mutator.call(func, &[1, 2, 3, 4].map(Val::I64)));
+            assert!(matches!(trap.kind, TrapKind::StackOverflow { .. }), "{trap}");
+            let oldest_first = trap.backtrace.iter().rev().enumerate();
+            for (depth, location) in oldest_first {
+                assert_eq!(
+                    &*location.function,
+                    names[(first + depth) % 3],
+                    "frame {depth}: {trap}"
+                );
+            }
+        }
+    })
+    .unwrap();
 }

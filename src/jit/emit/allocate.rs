@@ -47,6 +47,7 @@ impl Emit<'_> {
 
     /// A new array of `length` elements (an I64), all null or 0.
     pub fn new_array(&mut self, layout: ArrayLayout, length: Value) -> Ref {
+        assert!(self.module.layouts().has_array(layout), "an array layout of another module");
         self.count_allocation();
         let template = self.module.layouts().template(layout.id).bits() as i64;
         let template = self.builder.ins().iconst(I64, template);

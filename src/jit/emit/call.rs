@@ -10,7 +10,7 @@ use crate::jit::module::{COLLECT, Func, THROW};
 use crate::jit::types::{Signature, WORD_TYPE};
 
 /// What follows a call that does not return. It is never executed.
-pub(super) const UNREACHABLE: TrapCode = TrapCode::unwrap_user(249);
+pub(crate) const UNREACHABLE: TrapCode = TrapCode::unwrap_user(249);
 
 /// What is called: a function of the module, compiled or of the host, or one whose address is only
 /// known when the code runs.

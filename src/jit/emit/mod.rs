@@ -27,6 +27,7 @@ use cranelift_codegen::ir::{
 use cranelift_frontend::{FuncInstBuilder, FunctionBuilder, Variable};
 
 pub use self::call::Callee;
+pub(crate) use self::call::UNREACHABLE;
 use super::module::{Func, Module};
 use super::types::{Signature, Ty, WORD_TYPE};
 use crate::heap::WORD;

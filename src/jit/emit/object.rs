@@ -104,6 +104,7 @@ impl Emit<'_> {
 
     /// The reference in a global.
     pub fn load_global(&mut self, global: Global) -> Ref {
+        self.check_global(global);
         let (table, flags) = (self.globals(), self.flags(Region::Globals));
         let value = self.builder.ins().load(WORD_TYPE, flags, table, global.offset());
         self.adopt_ref(value)
@@ -111,8 +112,13 @@ impl Emit<'_> {
 
     /// Stores a reference in a global.
     pub fn store_global(&mut self, global: Global, value: Ref) {
+        self.check_global(global);
         let (table, flags) = (self.globals(), self.flags(Region::Globals));
         self.builder.ins().store(flags, value.0, table, global.offset());
+    }
+
+    fn check_global(&self, global: Global) {
+        assert!(global.index() < self.module.globals(), "a global of another module");
     }
 
     fn globals(&mut self) -> Value {
@@ -137,6 +143,7 @@ impl Emit<'_> {
     }
 
     fn check_element(&self, layout: ArrayLayout, reference: bool, ty: ir::Type) {
+        assert!(self.module.layouts().has_array(layout), "an array layout of another module");
         assert!(
             layout.holds_references == reference && layout.element_bytes == ty.bytes(),
             "an access to `{}` as {} of type {ty}",

@@ -12,7 +12,7 @@ use super::host::HostFunction;
 use super::{Func, Module, ModuleOptions};
 use crate::collector::CollectorAttrs;
 use crate::heap::Layouts;
-use crate::jit::function::Kind;
+use crate::jit::function::{Function, Kind};
 use crate::jit::trampoline::EntryTrampoline;
 use crate::jit::types::Signature;
 use crate::stack::{Landing, MapTable};
@@ -77,10 +77,15 @@ impl Module {
         &self.options
     }
 
-    /// The first function of this name.
+    /// The first function of this name that the program declared.
     pub fn find(&self, name: &str) -> Option<Func> {
-        let index = self.functions.iter().position(|function| &*function.name == name)?;
-        Some(Func(index as u32))
+        let is_it =
+            |function: &Function| function.kind != Kind::Trampoline && &*function.name == name;
+        Some(Func(self.functions.iter().position(is_it)? as u32))
+    }
+
+    pub(crate) fn is_host_function(&self, func: Func) -> bool {
+        self.functions[func.index()].kind != Kind::Compiled
     }
 
     /// A function's signature.
@@ -118,6 +123,11 @@ impl Module {
     pub(crate) fn start(&self, pc: usize) -> usize {
         let (_, offset) = self.locate(pc).expect("an address in compiled code");
         pc - offset
+    }
+
+    /// Whether some code starts at `pc`, compiled or a trampoline.
+    pub(crate) fn starts_at(&self, pc: usize) -> bool {
+        self.by_address.contains_key(&pc)
     }
 
     /// What the instruction at `pc` is known to trap for.

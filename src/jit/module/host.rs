@@ -49,11 +49,11 @@ impl Module {
         ];
         for (func, name, params, results) in slow_paths {
             let signature = Signature::new(params.iter().copied(), results.iter().copied());
-            let declared = self.declare_exit(name, signature)?;
+            let declared = self.declare_exit(name, Kind::Trampoline, signature)?;
             assert_eq!(declared, func);
         }
         if self.options.missed_roots {
-            let stub = self.declare_exit("stub", Signature::default())?;
+            let stub = self.declare_exit("stub", Kind::Trampoline, Signature::default())?;
             let ir = Signature::default().ir(CallConv::Tail);
             self.compile(stub, ir, trampoline::build_stub)?;
             self.stub = Some(stub);
@@ -93,7 +93,7 @@ impl Module {
             let (function, results) = (name.to_owned(), signature.results.len());
             return Err(Error::HostResults { function, results });
         }
-        let func = self.declare_exit(name, signature)?;
+        let func = self.declare_exit(name, Kind::Host, signature)?;
         let number = self.host_functions.len();
         self.host_functions.push(address);
         self.compile_exit(func, Passing::Raw { number })?;
@@ -149,7 +149,7 @@ impl Module {
         if let Some(ty) = types.find(|ty| !Val::can_be(**ty)) {
             return Err(Error::HostType { function: name.to_owned(), ty: ty.ir() });
         }
-        let func = self.declare_exit(name, signature.clone())?;
+        let func = self.declare_exit(name, Kind::Host, signature.clone())?;
         let number = self.host_bodies.len();
         let (name, body) = (Arc::from(name), Box::new(body));
         self.host_bodies.push(Rc::new(HostFunction { name, signature, body }));
@@ -157,9 +157,14 @@ impl Module {
         Ok(func)
     }
 
-    fn declare_exit(&mut self, name: &str, signature: Signature) -> Result<Func, Error> {
+    fn declare_exit(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        signature: Signature,
+    ) -> Result<Func, Error> {
         let ir = signature.ir(CallConv::Tail);
-        self.push(name, Kind::Trampoline, signature, &ir)
+        self.push(name, kind, signature, &ir)
     }
 
     fn compile_exit(&mut self, func: Func, passing: Passing) -> Result<(), Error> {

@@ -28,7 +28,7 @@ use crate::jit::error::Error;
 use crate::jit::function::{Function, Kind, Pending};
 use crate::jit::target::{OptLevel, host_isa};
 use crate::jit::trampoline;
-use crate::jit::types::{Signature, Ty};
+use crate::jit::types::{Signature, Ty, WORD_TYPE};
 use crate::stack::{CallSite, Landing, MapTable};
 use cranelift_codegen::ir::{
     self, AbiParam, FuncRef, Function as IrFunction, UserFuncName, types::I64,
@@ -98,13 +98,14 @@ impl ModuleOptions {
     /// Optimised code for a collector with these attributes, without counting; with `missed_roots` if
     /// the environment says so.
     pub fn new(attrs: CollectorAttrs) -> Self {
+        let DebugModes { missed_roots, check, .. } = DebugModes::from_env_or_none();
         Self {
             attrs,
             count_allocations: false,
             opt_level: OptLevel::Speed,
             native_features: false,
-            missed_roots: DebugModes::from_env_or_none().missed_roots,
-            check: cfg!(debug_assertions),
+            missed_roots,
+            check: check || cfg!(debug_assertions),
             keep_text: false,
         }
     }
@@ -129,6 +130,8 @@ pub struct Module {
     /// Final functions by the address of their code.
     by_address: BTreeMap<usize, Func>,
     maps: MapTable,
+    /// Cloned by whoever runs its code.
+    running: Rc<()>,
     /// A number that no other module of the process has.
     identity: u32,
 }
@@ -161,6 +164,7 @@ impl Module {
             landings: HashMap::new(),
             by_address: BTreeMap::new(),
             maps: MapTable::default(),
+            running: Rc::new(()),
             identity: NEXT.fetch_add(1, Ordering::Relaxed),
         };
         module.codegen.set_disasm(options.keep_text);
@@ -338,10 +342,19 @@ impl Module {
     /// Hands the body in `codegen` to Cranelift, and keeps what the walk will need.
     fn finish_function(&mut self, func: Func) -> Result<(), Error> {
         let function = &mut self.functions[func.index()];
+        if let Some(ty) = narrow_map_entry(&self.codegen.func) {
+            let function = function.name.to_string();
+            self.jit.clear_context(&mut self.codegen);
+            self.codegen.set_disasm(self.options.keep_text);
+            return Err(Error::MapEntry { function, ty });
+        }
         self.codegen.func.name = UserFuncName::user(0, function.id.as_u32());
         let defined = self.jit.define_function(function.id, &mut self.codegen);
         let result = match defined {
-            Ok(()) => function.note_code(&self.codegen, self.options.keep_text),
+            Ok(()) => {
+                function.note_code(&self.codegen, self.options.keep_text);
+                Ok(())
+            }
             Err(source) => Err(Error::function(&function.name, source, &self.codegen.func)),
         };
         self.jit.clear_context(&mut self.codegen);
@@ -373,10 +386,30 @@ impl Module {
     }
 }
 
+/// The type of an entry of some stack map that is no reference of this crate's.
+fn narrow_map_entry(function: &IrFunction) -> Option<ir::Type> {
+    let insts = function.layout.blocks().flat_map(|block| function.layout.block_insts(block));
+    let entries = insts.filter_map(|inst| function.dfg.user_stack_map_entries(inst)).flatten();
+    entries.map(|entry| entry.ty).find(|&ty| ty != WORD_TYPE)
+}
+
+/// Keeps a module's code where it is while it runs, whatever becomes of the module.
+pub(crate) struct Running(#[expect(dead_code, reason = "it is counted")] Rc<()>);
+
+impl Module {
+    pub(crate) fn running(&self) -> Running {
+        Running(Rc::clone(&self.running))
+    }
+}
+
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: taken once, here. The mutator that owns the module is not in compiled code, or it would
-        // be borrowed; `Mutator::compile` gives nobody else's code away.
+        if Rc::strong_count(&self.running) > 1 {
+            // Somebody has put another module in this one's place, while its code is active.
+            mem::forget(mem::take(&mut self.landings));
+            return;
+        }
+        // SAFETY: taken once, here; the code is not running.
         unsafe { ManuallyDrop::take(&mut self.jit).free_memory() }
     }
 }
