@@ -29,6 +29,14 @@
 //! - **I8** Host code holds references only where the collector updates them.
 //! - **I9** The list of activations is the nesting of entry trampolines on the stack, also after a trap
 //!   or a panic.
+//!
+//! # Who vouches for what
+//!
+//! The host's side is safe: handles, scopes and host functions cannot reach a stale reference or write
+//! beyond an object. Compiled code is trusted: whoever emits it vouches for it, as whoever writes `unsafe`
+//! does. What [`jit::Emit`] does by itself keeps I1 and I2, and [`jit::check()`] finds what
+//! [`jit::Emit::ins`] broke; nobody checks that a reference is to an object of the layout that its
+//! fields are of.
 
 pub mod collector;
 pub mod debug;
