@@ -156,10 +156,11 @@ fn the_trap_names_the_missed_root() {
             panic!("{trap}")
         };
         assert_eq!((&*missed.layout, missed.is_mapped_elsewhere), ("box", false));
-        // The first one used: one of many is in the frame of the function, one alone in a register,
-        // which a function further down has saved.
-        let place = if count == 30 { "in the frame of holds +0x" } else { " of c" };
-        assert!(trap.to_string().contains(place), "{trap}");
+        // The first one used: in the frame of the function, or in a register, which is still one or was
+        // saved by a function further down.
+        let said = trap.to_string();
+        let places = ["the frame of holds +0x", "the frame of calls +0x", "of collects +0x"];
+        assert!(places.iter().any(|place| said.contains(place)), "{trap}");
         assert_eq!(&*trap.backtrace[0].function, "holds");
     }
 }
