@@ -348,18 +348,21 @@ impl<C: Collector, O: Observer> Mutator<C, O> {
 
         let (context, this) = (self.context, ptr::from_mut(self));
         let watch = Rc::clone(&self.watch);
-        // SAFETY: the trampoline was made for this signature, and `words` has one for each argument
-        // and each result. Compiled code reaches this mutator through the context, by a pointer that
-        // derives from `self`, which is not used until the call is over; then the pointer of the
-        // call further up the stack, if any, is valid again.
-        let outcome = watch.during(|| unsafe {
-            let outer = std::mem::replace(&mut (*context).mutator, this.cast());
-            let before = (*context).activation;
-            let outcome =
-                (entry.trampoline)(context, entry.landing, entry.callee, words.as_mut_ptr());
-            (*context).mutator = outer;
-            assert!((*context).activation == before, "I9: the activation list is out of step");
-            outcome
+        let outcome = watch.during(|| {
+            // Compiled code reaches this mutator through the context, by a pointer that derives from
+            // `self`, which is not used until the call is over; then the pointer of the call further
+            // up the stack, if any, is valid again.
+            // SAFETY: the trampoline was made for this signature, and `words` has one for each
+            // argument and each result; I9 holds before the call and after it.
+            unsafe {
+                let outer = std::mem::replace(&mut (*context).mutator, this.cast());
+                let before = (*context).activation;
+                let outcome =
+                    (entry.trampoline)(context, entry.landing, entry.callee, words.as_mut_ptr());
+                (*context).mutator = outer;
+                assert!((*context).activation == before, "I9: the activation list is out of step");
+                outcome
+            }
         });
         drop(running);
         self.thrown.set(pending.map_or(0, |pending| self.handles.pop(pending)));

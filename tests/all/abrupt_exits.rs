@@ -6,13 +6,12 @@ use std::ffi::c_void;
 use std::panic::{self, AssertUnwindSafe};
 
 use cranelift_codegen::ir::{InstBuilder, types::I64};
-use tospace::collector::{Collector, CollectorAttrs, Semispace, Usage};
-use tospace::heap::{
-    AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, Place, Roots,
-};
+use tospace::collector::{Collector, Semispace};
+use tospace::heap::{AllocationBuffer, Cycle, Layouts, Observer, Roots};
 use tospace::jit::{Context, Func, Signature};
 use tospace::{CallError, Mutator, TrapKind, Val, args};
 
+use crate::altered::{Alteration, Altered};
 use crate::support::{boxes, int, mutator};
 
 thread_local! {
@@ -20,53 +19,24 @@ thread_local! {
     static INNER: Cell<Option<Func>> = const { Cell::new(None) };
 }
 
-/// A collector of somebody else's: semispace, whose collections panic when they are half done.
-struct Fragile(Semispace);
+/// Collections panic when they are half done.
+struct Panics;
 
-// SAFETY: it does what `Semispace` does, and panics.
-unsafe impl Collector for Fragile {
-    const ATTRS: CollectorAttrs = CollectorAttrs { name: "fragile", ..Semispace::ATTRS };
-
-    fn new(options: HeapOptions) -> Result<Self, HeapError> {
-        Ok(Self(Semispace::new(options)?))
-    }
-
-    unsafe fn allocate(
-        &mut self,
-        bytes: usize,
-        buffer: &mut AllocationBuffer,
-        observer: &mut impl Observer,
-    ) -> Option<GcRef> {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.allocate(bytes, buffer, observer) }
-    }
-
+impl Alteration for Panics {
     unsafe fn collect(
-        &mut self,
+        semispace: &mut Semispace,
         roots: &impl Roots,
         layouts: &Layouts,
         buffer: &mut AllocationBuffer,
         observer: &mut impl Observer,
     ) -> Cycle {
         // SAFETY: the caller's promise.
-        unsafe { self.0.collect(roots, layouts, buffer, observer) };
+        unsafe { semispace.collect(roots, layouts, buffer, observer) };
         panic!("in the middle");
     }
-
-    unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.usage(buffer) }
-    }
-
-    fn place(&self, reference: GcRef, buffer: &AllocationBuffer) -> Place {
-        self.0.place(reference, buffer)
-    }
-
-    unsafe fn reset(&mut self, buffer: &mut AllocationBuffer) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.reset(buffer) }
-    }
 }
+
+type Fragile = Altered<Panics>;
 
 /// Enters `inner`, which does not return; says how it ended.
 extern "C" fn enter_inner(context: *mut Context) -> i64 {

@@ -3,18 +3,16 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use cranelift_codegen::ir::types::I64;
-use tospace::collector::{Collector, CollectorAttrs, MarkSweep, Semispace, Usage};
+use tospace::collector::{Collector, MarkSweep, Semispace};
 use tospace::heap::{
-    AllocationBuffer, Cycle, GcRef, HeapError, HeapOptions, Layouts, Observer, POISON, Place,
-    Record, Reservation, Roots, RootsVisited, Slot, verify, verify::Problem,
+    AllocationBuffer, Cycle, GcRef, HeapOptions, Layouts, Observer, POISON, Place, Record,
+    Reservation, Roots, RootsVisited, Slot, verify, verify::Problem,
 };
 use tospace::jit::Signature;
 use tospace::{Mutator, Val, args};
 
+use crate::altered::{Alteration, Altered};
 use crate::support::{boxes, int};
-
-/// A seeded fault: a semispace collector that does not see the first root.
-struct SkipsARoot(Semispace);
 
 struct ButTheFirst<'a, R>(&'a R);
 
@@ -30,49 +28,23 @@ unsafe impl<R: Roots> Roots for ButTheFirst<'_, R> {
     }
 }
 
-// SAFETY: as above.
-unsafe impl Collector for SkipsARoot {
-    const ATTRS: CollectorAttrs = Semispace::ATTRS;
+/// A seeded fault: collections do not see the first root.
+struct Skips;
 
-    fn new(options: HeapOptions) -> Result<Self, HeapError> {
-        Semispace::new(options).map(Self)
-    }
-
-    unsafe fn allocate(
-        &mut self,
-        bytes: usize,
-        buffer: &mut AllocationBuffer,
-        observer: &mut impl Observer,
-    ) -> Option<GcRef> {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.allocate(bytes, buffer, observer) }
-    }
-
+impl Alteration for Skips {
     unsafe fn collect(
-        &mut self,
+        semispace: &mut Semispace,
         roots: &impl Roots,
         layouts: &Layouts,
         buffer: &mut AllocationBuffer,
         observer: &mut impl Observer,
     ) -> Cycle {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.collect(&ButTheFirst(roots), layouts, buffer, observer) }
-    }
-
-    unsafe fn usage(&self, buffer: &AllocationBuffer) -> Usage {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.usage(buffer) }
-    }
-
-    fn place(&self, reference: GcRef, buffer: &AllocationBuffer) -> Place {
-        self.0.place(reference, buffer)
-    }
-
-    unsafe fn reset(&mut self, buffer: &mut AllocationBuffer) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.reset(buffer) }
+        // SAFETY: the caller's promise, but for the fault.
+        unsafe { semispace.collect(&ButTheFirst(roots), layouts, buffer, observer) }
     }
 }
+
+type SkipsARoot = Altered<Skips>;
 
 /// One root.
 struct One(std::cell::Cell<usize>);

@@ -2,6 +2,7 @@
 
 mod abrupt_exits;
 mod accounting;
+mod altered;
 mod calls;
 mod check;
 mod debug_modes;
