@@ -4,12 +4,12 @@
 //!
 //! The modules in the order in which a root meets them:
 //!
-//! 1. [`mutator`]: [`Mutator::call`] enters compiled code through the entry trampoline.
+//! 1. [`mutator`], `call`: [`Mutator::call`] enters compiled code through the entry trampoline.
 //! 2. [`jit::trampoline`]: which keeps an [`stack::Activation`] in its own frame and calls the function.
 //! 3. [`jit::emit`]: compiled code bumps a cursor; past the limit it calls the exit trampoline. A live
 //!    reference is already in its slot.
 //! 4. [`jit::trampoline`]: which notes its caller's FP and return address and calls the slow path.
-//! 5. [`mutator`]: the heap is full; collect.
+//! 5. [`mutator`], `collect`: the heap is full; collect.
 //! 6. [`stack::walk`]: newest activation first, from its exit up the frame pointers to its entry;
 //!    [`stack::map`] finds each frame's map by its return address.
 //! 7. [`stack::frame_roots`]: a [`heap::Slot`] for each entry; the collector forwards what is in it.
